@@ -18,7 +18,7 @@ def parse(text: str) -> float:
         ValueError: the text is not a duration.
     """
     sign = -1.0 if text.startswith("-") else 1.0
-    rest = text.lstrip("+-")
+    rest = text[1:] if text[:1] in ("+", "-") else text
     if rest == "0":
         return 0.0
     total, position = 0.0, 0

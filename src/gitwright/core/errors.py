@@ -51,13 +51,11 @@ class GitwrightError(Exception):
 
     def __str__(self) -> str:
         """The whole text: message, place and detail, hint."""
-        lines = [self.message]
-        extra = ": ".join(part for part in (self.place, self.detail) if part)
-        if extra:
-            lines.append(extra)
-        if self.hint:
-            lines.append(f"hint: {self.hint}")
-        return "\n".join(line.rstrip("\n") for line in lines)
+        lines = [": ".join(part for part in (self.place, self.detail) if part)]
+        lines.append(f"hint: {self.hint}" if self.hint else "")
+        more = [line for line in lines if line]
+        # Flux ends some messages with a newline; it is kept, since people match on the text.
+        return "\n".join([self.message.rstrip("\n"), *more]) if more else self.message
 
 
 class Waiting(GitwrightError):

@@ -1,0 +1,1 @@
+"""Artifacts: immutable trees by digest, their archives, retention and serving."""

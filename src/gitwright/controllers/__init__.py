@@ -1,0 +1,1 @@
+"""The only place where domain meets runtime: one reconciler per kind, and `conclude`."""

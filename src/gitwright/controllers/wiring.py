@@ -1,0 +1,161 @@
+"""From changes that watches show to keys in the queues.
+
+Role in the flow: the one place that knows who must look again when something changed.
+It reads as little of an object as decides that, and never acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gitwright.api import meta
+from gitwright.apply.estate import Estate, Seen
+from gitwright.artifact.store import Store
+from gitwright.controllers.building import Builder
+from gitwright.controllers.git_repository import KIND as GIT
+from gitwright.controllers.kustomization import KIND as KUSTOMIZATION
+from gitwright.controllers.kustomization import KustomizationReconciler
+from gitwright.core import conditions
+from gitwright.core.objects import GVK, JSON
+from gitwright.kube.informer import Change, Informer
+from gitwright.runtime.controller import Controller, Request
+
+# Repairs before changed objects, those before unchanged ones.
+REPAIR, CHANGED, UNCHANGED = 20, 10, 0
+
+
+class Wiring:
+    """Connects watches and controllers; made first, connected when all parts are there."""
+
+    def __init__(self) -> None:
+        self.watching = False
+        self._controllers: dict[GVK, Controller] = {}
+        self._parts: tuple[Builder, Store, KustomizationReconciler] | None = None
+        self._informer: Informer[JSON] | None = None
+        self._informers: tuple[Informer[JSON], ...] = ()
+
+    def connect(
+        self,
+        kustomizations: Controller,
+        repositories: Controller,
+        builder: Builder,
+        store: Store,
+        reconciler: KustomizationReconciler,
+    ) -> None:
+        """Give the parts that decide whose turn it is."""
+        self._controllers = {KUSTOMIZATION: kustomizations, GIT: repositories}
+        self._parts = (builder, store, reconciler)
+
+    def watch(self, kustomizations: Informer[JSON], repositories: Informer[JSON], estate: Estate) -> None:
+        """Begin to listen; what exists already is looked at too."""
+        self.watching = True
+        self._informer = kustomizations
+        self._informers = (kustomizations, repositories)
+        kustomizations.index("source", _source_of)
+        kustomizations.index("dependency", _dependencies_of)
+        estate.subscribe(self._on_managed)
+        kustomizations.subscribe(self._on_kustomization)
+        repositories.subscribe(self._on_repository)
+        for gvk, informer in ((KUSTOMIZATION, kustomizations), (GIT, repositories)):
+            for obj in informer.items():
+                self._controllers[gvk].enqueue(_request(obj), UNCHANGED)
+
+    async def synced(self) -> None:
+        """Wait until the watches know every object of ours."""
+        for informer in self._informers:
+            await informer.synced()
+
+    def again(self, gvk: GVK, namespace: str, name: str, after: float) -> None:
+        """Ask for another run of an object, seconds from now."""
+        self._controllers[gvk].enqueue(Request(namespace, name), REPAIR, after)
+
+    def restored(self, namespace: str, name: str) -> None:
+        """Let the users of a GitRepository look again: its files are here (again)."""
+        self._users(namespace, name, newer=False)
+
+    def _on_kustomization(self, change: Change[JSON]) -> None:
+        request = Request(change.namespace, change.name)
+        controller = self._controllers[KUSTOMIZATION]
+        if change.new is None or change.old is None:
+            controller.enqueue(request, CHANGED)
+        elif _asked(change.old, change.new):
+            controller.enqueue(request, CHANGED, newer=True)
+        if _readiness(change.old) != _readiness(change.new) and self._informer is not None:
+            name = f"{change.namespace}/{change.name}"
+            for dependent in self._informer.by_index("dependency", name):
+                controller.enqueue(_request(dependent), CHANGED)
+
+    def _on_repository(self, change: Change[JSON]) -> None:
+        request = Request(change.namespace, change.name)
+        controller = self._controllers[GIT]
+        if change.new is None or change.old is None:
+            controller.enqueue(request, CHANGED)
+        elif _asked(change.old, change.new):
+            controller.enqueue(request, CHANGED, newer=True)
+        if _artifact(change.old) != _artifact(change.new):
+            self._users(change.namespace, change.name, newer=True)
+
+    def _users(self, namespace: str, name: str, *, newer: bool) -> None:
+        """Enqueue the Kustomizations of a source: those that it changes go first."""
+        if self._informer is None:
+            return
+        for user in self._informer.by_index("source", f"{GIT.kind}/{namespace}/{name}"):
+            priority = UNCHANGED if self._unchanged(user, namespace, name) else CHANGED
+            self._controllers[KUSTOMIZATION].enqueue(_request(user), priority, newer=newer)
+
+    def _unchanged(self, user: JSON, namespace: str, name: str) -> bool:
+        if self._parts is None:
+            return False
+        builder, store, reconciler = self._parts
+        artifact = store.current(GIT.kind, namespace, name)
+        return artifact is not None and reconciler.remembers(user, artifact, builder)
+
+    def _on_managed(self, seen: Seen) -> None:
+        if self._parts is None:
+            return
+        reconciler = self._parts[2]
+        if seen.drifted or reconciler.memory(seen.owner).unhealthy:
+            request = Request(seen.owner.namespace, seen.owner.name)
+            self._controllers[KUSTOMIZATION].enqueue(request, REPAIR)
+
+
+def _request(obj: JSON) -> Request:
+    return Request(str(obj["metadata"]["namespace"]), str(obj["metadata"]["name"]))
+
+
+def _source_of(obj: JSON) -> Iterable[str]:
+    ref = (obj.get("spec") or {}).get("sourceRef") or {}
+    yield f"{ref.get('kind')}/{ref.get('namespace') or obj['metadata']['namespace']}/{ref.get('name')}"
+
+
+def _dependencies_of(obj: JSON) -> Iterable[str]:
+    for ref in (obj.get("spec") or {}).get("dependsOn") or ():
+        yield f"{ref.get('namespace') or obj['metadata']['namespace']}/{ref.get('name')}"
+
+
+def _asked(old: JSON, new: JSON) -> bool:
+    """Whether somebody changed the spec, asked for a run, or began a deletion."""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        before.get("uid") != after.get("uid")
+        or before.get("generation") != after.get("generation")
+        or before.get("deletionTimestamp") != after.get("deletionTimestamp")
+        or (before.get("annotations") or {}).get(meta.REQUESTED_AT)
+        != (after.get("annotations") or {}).get(meta.REQUESTED_AT)
+    )
+
+
+def _readiness(obj: JSON | None) -> tuple[Any, ...]:
+    if obj is None:
+        return ()
+    status = obj.get("status") or {}
+    ready = conditions.is_true(status.get("conditions") or [], conditions.READY)
+    return (ready, status.get("lastAppliedRevision"), status.get("observedGeneration"))
+
+
+def _artifact(obj: JSON | None) -> tuple[Any, ...]:
+    if obj is None:
+        return ()
+    artifact = (obj.get("status") or {}).get("artifact") or {}
+    return (True, artifact.get("revision"), artifact.get("digest"))

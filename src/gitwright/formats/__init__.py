@@ -1,0 +1,1 @@
+"""Formats: reading and writing of text that others define; pure."""

@@ -1,0 +1,1 @@
+"""Notices: what is told to people and programs outside, beginning with Kubernetes Events."""

@@ -1,0 +1,1 @@
+"""Sources: one module per kind of source, from its spec to an artifact."""

@@ -1,0 +1,1 @@
+"""Tests of pure modules, and of others in virtual time."""
