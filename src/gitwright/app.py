@@ -99,8 +99,16 @@ async def run(settings: Settings, stop: asyncio.Event, environment: Mapping[str,
     log = logging.get("gitwright")
     metrics = Metrics.create()
     connection = kubeconfig.load(settings.kubeconfig or None, settings.context or None, given)
+    host = connection.server.partition("://")[2]
+
+    def observe(method: str, _resource: str, code: int, seconds: float) -> None:
+        metrics.request(method, host, str(code), seconds)
+
     async with await Client.open(
-        connection, user_agent=f"gitwright/{__version__}", limit=settings.kube_api_concurrency
+        connection,
+        user_agent=f"gitwright/{__version__}",
+        limit=settings.kube_api_concurrency,
+        observe=observe,
     ) as client:
         parts = Parts(settings, client, metrics, redactor, log, _clocks(settings), _identity())
         await _serve(parts, stop, given)

@@ -207,6 +207,9 @@ def test_get_chooses_by_name_label_and_condition(cli: Cli) -> None:
     labelled = kustomization(cli, "labelled")
     labelled["metadata"]["labels"] = {"team": "a"}
     apply(cli, labelled, kustomization(cli, "plain"))
+    some = cli("get", "ks/plain", "ks/ghost", "-o", "name")
+    assert some.stdout.endswith("/plain\n")
+    assert "object 'ghost' not found" in some.stderr
     report(cli, "ks", "labelled", "True", "fine")
     assert cli("get", "ks", "plain", "-o", "name").stdout.endswith("/plain\n")
     assert cli("get", "ks", "-l", "team=a", "-o", "name").stdout.endswith("/labelled\n")

@@ -303,21 +303,23 @@ async def _gone(client: Client, name: str) -> None:
 
 
 async def test_an_informer_survives_a_restart_of_the_server(
-    client: Client, cluster: RealCluster, namespace: str
+    client: Client, own_cluster: RealCluster, namespace: str
 ) -> None:
     """After the API server was away an informer goes on by itself, telling what happened since."""
     await client.create(config_map("before", namespace, rev="1"), field_manager="test")
     async with Running(Informer(client, CONFIG_MAP, project=rev, namespace=namespace)) as running:
         assert running.informer.get(namespace, "before") == "1"
-        await asyncio.to_thread(cluster.restart_apiserver)
-        await client.create(config_map("after", namespace, rev="1"), field_manager="test")
+        own_cluster.restart_apiserver()
+        await client.apply(
+            config_map("after", namespace, rev="1"), CONFIG_MAP, "after", namespace, field_manager="test"
+        )
         await eventually(lambda: running.informer.get(namespace, "after") == "1", 30)
         assert running.told.count(("added", "before")) == 1
         assert ("deleted", "before") not in running.told
 
 
 async def test_an_informer_lists_anew_when_its_version_is_compacted(
-    client: Client, cluster: RealCluster, namespace: str
+    client: Client, own_cluster: RealCluster, namespace: str
 ) -> None:
     """A version that etcd compacted away gives Gone, and an informer then tells the differences only."""
     for name in ("kept", "changed", "removed"):
@@ -333,9 +335,9 @@ async def test_an_informer_lists_anew_when_its_version_is_compacted(
     )
     await client.delete(CONFIG_MAP, "removed", namespace)
     await client.create(config_map("new", namespace, rev="1"), field_manager="test")
-    await asyncio.to_thread(cluster.compact_etcd)
+    own_cluster.compact_etcd()
     # The server's own memory of the past ends only with the process.
-    await asyncio.to_thread(cluster.restart_apiserver)
+    own_cluster.restart_apiserver()
     async with aclosing(client.watch(CONFIG_MAP, namespace, resource_version=old)) as events:
         with pytest.raises(Gone):
             await anext(events)

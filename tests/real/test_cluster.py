@@ -8,9 +8,12 @@ import json
 import pytest
 
 from tests.real.conftest import AnyCluster
+from tests.real.player import Player, PlayError, Recording
+from tests.real.scrub import wait_gone
 from tests.realcluster.api import Api, ApiFailure
 from tests.realcluster.cluster import KubectlError, RealCluster
 from tests.realcluster.pods import PodActor
+from tests.servers.git import GitServer
 
 
 def config_map(name: str, namespace: str, **data: str) -> dict[str, object]:
@@ -125,3 +128,28 @@ async def test_pods_run_or_fail_as_they_are_asked(
                 break
             await asyncio.sleep(0.2)
         assert shown == reason
+
+
+async def test_a_scenario_that_does_not_come_true_fails_and_leaves_nothing(
+    cluster: AnyCluster, api: Api, git_server: GitServer
+) -> None:
+    """Without an engine a recording stops at its first wait, says which, and is cleaned up."""
+    steps = (
+        {"push": {"files": {"a.yaml": "kind: {ns}\n"}}},
+        {
+            "apply": {
+                "apiVersion": "source.toolkit.fluxcd.io/v1",
+                "kind": "GitRepository",
+                "metadata": {"name": "repo"},
+                "spec": {"interval": "10m", "url": "{url:repo}"},
+            }
+        },
+        {"snapshot": "asleep"},
+        {"wait": {"ref": "GitRepository/repo", "until": "ready", "timeout": 0.5}},
+    )
+    player = Player(Recording("no-engine", steps, {}), api, git_server, slowness=0.1)
+    with pytest.raises(PlayError, match="step 4 of no-engine: did not happen within"):
+        await player.play()
+    assert player.normaliser().text(git_server.url("no-engine-repo")) == "http://git/no-engine-repo.git"
+    assert await api.list("source.toolkit.fluxcd.io/v1", "GitRepository", "s-no-engine") == []
+    await wait_gone(api, "v1", "Namespace", "s-no-engine")

@@ -1,11 +1,13 @@
 """A plain Kubernetes client for tests, independent of the one that is tested.
 
 Role: what a test does to, and sees of, a cluster when kubectl would be too slow: many
-requests at once, watches, other field managers. Retries nothing. Knows no GitOps.
+requests at once, watches, other field managers. Retries only what the server asks to come
+back with (429). Knows no GitOps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +18,7 @@ from typing import Any, Literal
 import aiohttp
 
 JSON = dict[str, Any]
+_PATIENCE = 15
 
 _PATCHES = {
     "merge": "application/merge-patch+json",
@@ -88,18 +91,24 @@ class Api:
             ApiFailure: an answer of 400 or more.
         """
         data = None if body is None else json.dumps(body).encode()
+        for _ in range(_PATIENCE):
+            status, text = await self._send(method, path, dict(params or {}), data, content_type)
+            if status != 429:
+                break
+            await asyncio.sleep(1)  # the storage of a kind is being set up
+        if status >= 400:
+            raise ApiFailure(method, path, status, text)
+        return json.loads(text) if text.startswith(("{", "[")) else text
+
+    async def _send(
+        self, method: str, path: str, params: dict[str, str], data: bytes | None, content_type: str
+    ) -> tuple[int, str]:
+        headers = {"Content-Type": content_type} if data is not None else {}
+        limit = aiohttp.ClientTimeout(total=60)
         async with self._http.request(
-            method,
-            path,
-            params=dict(params or {}),
-            data=data,
-            headers={"Content-Type": content_type} if data is not None else {},
-            timeout=aiohttp.ClientTimeout(total=60),
+            method, path, params=params, data=data, headers=headers, timeout=limit
         ) as response:
-            text = await response.text()
-            if response.status >= 400:
-                raise ApiFailure(method, path, response.status, text)
-            return json.loads(text) if text.startswith(("{", "[")) else text
+            return response.status, await response.text()
 
     async def resource(self, api_version: str, kind: str) -> tuple[str, bool]:
         """Give the plural name of a kind and whether it lives in namespaces; learns new kinds.

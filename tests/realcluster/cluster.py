@@ -118,8 +118,13 @@ class RealCluster:
         """Write a kubeconfig of a user and give its path."""
         path = self.folder / f"{user}.kubeconfig"
         ca = (self.folder / "pki" / "ca.crt").read_bytes()
-        path.write_text(_kubeconfig(self.server, ca, user, self.token(user)))
-        path.chmod(0o600)
+        content = _kubeconfig(self.server, ca, user, self.token(user))
+        # Someone may be reading the file: it is written only when it changes, and at once.
+        if not path.exists() or path.read_text() != content:
+            fresh = path.with_suffix(".new")
+            fresh.write_text(content)
+            fresh.chmod(0o600)
+            fresh.replace(path)
         return path
 
     def api(self, user: str = ADMIN) -> Api:
@@ -184,10 +189,19 @@ class RealCluster:
         self._processes.pop(role).kill()
 
     def start_role(self, role: Role) -> None:
-        """Start one part again, on its old port and data; waits until it is ready."""
+        """Start one part again, on its old port and data; waits until it is ready.
+
+        After the API server those that follow it by watches are started anew.
+        """
         self._start(role)
-        if role == "apiserver":
-            self._wait_ready()
+        if role != "apiserver":
+            return
+        self._wait_ready()
+        # Its watches would come back within half a minute only: client-go backs off that long.
+        for follower in ("controller-manager", "scheduler"):
+            if follower in self._processes:
+                self._processes.pop(follower).kill()
+                self._start(follower)
 
     def stop_apiserver(self) -> None:
         """Stop the API server (its open watches do not hold it up for long); the others go on."""

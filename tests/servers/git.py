@@ -297,7 +297,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "REQUEST_METHOD": self.command,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if self.server.owner.protocol_v2 else "",
             "REMOTE_USER": "git",
             "REMOTE_ADDR": "127.0.0.1",
         }
@@ -321,7 +321,8 @@ class GitServer:
 
     A context manager. Attributes that a test may change while it runs: `delay`
     (seconds before each answer), `redirects` (path prefix -> URL), `status` (answer
-    everything with this HTTP status), and the credentials it demands.
+    everything with this HTTP status), `protocol_v2` (false makes it an old server),
+    and the credentials it demands.
 
     Args:
         root: the folder; repository `NAME.git` is served as `/NAME.git`.
@@ -350,6 +351,7 @@ class GitServer:
         self.bearer = bearer
         self.delay = 0.0
         self.status = 0
+        self.protocol_v2 = True
         self.redirects: dict[str, str] = {}
         self.requests: list[Request] = []
         self.stopping = threading.Event()

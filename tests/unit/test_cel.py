@@ -81,7 +81,7 @@ def test_a_result_of_another_type_is_an_error() -> None:
     program = cel.compile("status.phase")
     variables = {"status": {"phase": "Ready"}}
     assert program.evaluate_string(variables) == "Ready"
-    with pytest.raises(cel.CelError, match="failed to evaluate CEL expression as boolean: 'status.phase'"):
+    with pytest.raises(cel.CelError, match=r"failed to evaluate CEL expression as boolean: 'status\.phase'"):
         program.evaluate_bool(variables)
     with pytest.raises(cel.CelError, match="as string: '1 == 1'"):
         cel.compile("1 == 1").evaluate_string({})

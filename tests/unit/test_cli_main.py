@@ -152,6 +152,12 @@ def test_the_version_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.err == ""
 
 
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` says it in Flux's form."""
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"gitwright version {__version__}\n"
+
+
 def test_a_closed_pipe_is_no_failure() -> None:
     """Whoever reads only the first lines of the output does not make the verb fail."""
     script = "exec 3>&1; { $PY -m gitwright run --help; echo code=$? >&3; } | head -1 >/dev/null"

@@ -327,7 +327,8 @@ def test_an_expression_that_cannot_be_evaluated_gives_unknown_with_its_message()
     health = assess(_widget(), Expressions.compile([_PHASES]))
     assert health == Health(
         "Unknown",
-        "failed to evaluate the CEL expression 'status.phase == 'Pending'': no such attribute(s): status.phase",
+        "failed to evaluate the CEL expression 'status.phase == 'Pending'': "
+        "no such attribute(s): status.phase",
     )
 
 
@@ -350,7 +351,7 @@ def test_progress_comes_before_failure_before_success(true: set[str], status: st
 
 
 def test_an_unseen_generation_comes_before_the_expressions() -> None:
-    """A whole-numbered generation that differs is in progress; one of another type is left to the expressions."""
+    """A whole-numbered generation that differs is in progress; the expressions judge any other type."""
     expressions = Expressions.compile([{"apiVersion": "example.org/v1", "kind": "Widget", "current": "true"}])
     assert assess(_widget({"observedGeneration": 1}, generation=2), expressions).status == "InProgress"
     assert assess(_widget({"observedGeneration": "1"}, generation=2), expressions).status == "Current"
@@ -373,25 +374,28 @@ def test_jobs_are_judged_by_their_own_rule() -> None:
     assert assess(_job(), expressions).status == "InProgress"
 
 
+_EVALUATOR = "failed to create custom status evaluator for healthchecks"
+
+
 @pytest.mark.parametrize(
     ("checks", "cause"),
     [
         (
             [{"apiVersion": "example.org/v1", "kind": "Widget", "current": "data."}],
-            "failed to create custom status evaluator for healthchecks[0]: failed to parse the expression Current: "
+            f"{_EVALUATOR}[0]: failed to parse the expression Current: "
             "failed to parse the CEL expression 'data.': ERROR: <input>:1:6: Syntax error",
         ),
         (
             [{**_PHASES, "failed": "("}],
-            "failed to create custom status evaluator for healthchecks[0]: failed to parse the expression Failed: ",
+            f"{_EVALUATOR}[0]: failed to parse the expression Failed: ",
         ),
         (
             [{**_PHASES, "inProgress": "("}],
-            "failed to create custom status evaluator for healthchecks[0]: failed to parse the expression InProgress: ",
+            f"{_EVALUATOR}[0]: failed to parse the expression InProgress: ",
         ),
         (
             [_PHASES, {"apiVersion": "example.org/v1", "current": ""}],
-            "failed to create custom status evaluator for healthchecks[1]: expression Current not specified",
+            f"{_EVALUATOR}[1]: expression Current not specified",
         ),
         (
             [_PHASES, {**_PHASES, "apiVersion": "example.org/v2"}],
@@ -408,9 +412,10 @@ def test_expressions_that_cannot_be_used_are_stalled(checks: list[JSON], cause: 
     assert caught.value.reason == "InvalidCELExpression"
 
 
-def test_the_bookkeeping_of_fields_is_not_handed_to_expressions() -> None:
-    """managedFields cannot be asked for, and leaving it out does not change the object."""
+def test_the_bookkeeping_of_fields_reaches_only_who_asks_for_it() -> None:
+    """managedFields are left out unless an expression names them, and the object stays as it is."""
     obj = _widget({"phase": "Ready"}, managedFields=[{"manager": "x"}])
-    check = {"apiVersion": "example.org/v1", "kind": "Widget", "current": "!has(metadata.managedFields)"}
-    assert assess(obj, Expressions.compile([check])).status == "Current"
+    for current in ("!('managed' + 'Fields' in metadata)", "metadata.managedFields[0].manager == 'x'"):
+        check = {"apiVersion": "example.org/v1", "kind": "Widget", "current": current}
+        assert assess(obj, Expressions.compile([check])).status == "Current"
     assert obj["metadata"]["managedFields"] == [{"manager": "x"}]

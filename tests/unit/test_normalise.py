@@ -83,10 +83,8 @@ def test_a_quantity_with_an_absurd_exponent_is_refused_at_once() -> None:
 
 def test_the_result_shares_no_metadata_with_the_input() -> None:
     """Labels added to the result never reach the object it was made of."""
-    for obj in (
-        _deployment(),
-        {"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"labels": {"a": "b"}}},
-    ):
+    widget: JSON = {"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"labels": {"a": "b"}}}
+    for obj in (_deployment(), widget):
         result = normalise(obj)
         result["metadata"].setdefault("labels", {})["added"] = "yes"
         assert "added" not in obj["metadata"]["labels"]

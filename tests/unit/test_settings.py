@@ -132,15 +132,14 @@ def test_lockdown_turns_every_strict_setting_on() -> None:
         from_sources({}, HOME | {"GITWRIGHT_LOCKDOWN": "1"}),
     ):
         assert settings.no_cross_namespace_refs
-        assert settings.no_remote_bases
         assert settings.default_service_account == "default"
 
 
 def test_lockdown_may_be_sharpened_and_not_loosened() -> None:
     """Under lockdown another default account is allowed, a loose value is a contradiction."""
-    strict = {"lockdown": "true", "default-service-account": "nobody", "no-remote-bases": "true"}
+    strict = {"lockdown": "true", "default-service-account": "nobody"}
     assert from_sources(strict, HOME).default_service_account == "nobody"
-    for name in ("no-remote-bases", "no-cross-namespace-refs"):
+    for name in ("no-cross-namespace-refs",):
         with pytest.raises(SettingError) as refused:
             from_sources({"lockdown": "true", name: "false"}, HOME)
         assert refused.value.place == f"--{name}"

@@ -35,8 +35,6 @@ KUSTOMIZATION: Final = "Kustomization"
 REQUESTED_AT: Final = "reconcile.fluxcd.io/requestedAt"
 FORCE_AT: Final = "reconcile.fluxcd.io/forceAt"
 RESET_AT: Final = "reconcile.fluxcd.io/resetAt"
-WATCH_LABEL: Final = "reconcile.fluxcd.io/watch"
-WATCH_ENABLED: Final = "Enabled"
 SHARD_LABEL: Final = "sharding.fluxcd.io/key"
 
 # Per managed object, as an annotation or a label (values match without regard to case).

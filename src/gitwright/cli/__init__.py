@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import click
 
-from gitwright.cli.failures import FAILED, INTERRUPTED, USAGE, YES, exit_code
+from gitwright import __version__
+from gitwright.cli.failures import FAILED, INTERRUPTED, USAGE, YES, advise, exit_code
 from gitwright.cli.options import VerbGroup, console_of
-from gitwright.core.errors import Denied, GitwrightError
+from gitwright.core.errors import GitwrightError
 
 __all__ = ["main", "root"]
 
@@ -57,6 +58,7 @@ class _Root(VerbGroup):
 
 
 @click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s version %(version)s", help="Show the version and exit.")
 def root() -> None:
     """gitwright: a GitOps engine for Kubernetes that runs any Flux repository.
 
@@ -89,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console_of(given, os.environ).failure("interrupted")
         return INTERRUPTED
     except GitwrightError as error:
-        if isinstance(error, Denied) and not error.hint:
-            error.hint = "ask for that right, or use another identity: --context, --kubeconfig or --as"
+        advise(error)
         console_of(given, os.environ).error(error)
         return exit_code(error)
     except Exception as error:

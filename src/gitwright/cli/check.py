@@ -13,7 +13,7 @@ from typing import Final, Literal
 import click
 
 from gitwright import health
-from gitwright.api import meta
+from gitwright.api import manifests, meta
 from gitwright.api.kinds import KINDS, Kind
 from gitwright.cli.connect import connected
 from gitwright.cli.failures import NO, YES
@@ -32,7 +32,6 @@ CRD: Final = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
 LEASE: Final = GVK("coordination.k8s.io", "v1", "Lease")
 DEPLOYMENT: Final = GVK("apps", "v1", "Deployment")
 OURS: Final = f"{meta.PART_OF_LABEL}={meta.PRODUCT}"
-_LEASES: Final = (meta.SOURCE_LEASE, meta.KUSTOMIZE_LEASE)
 _SUFFIX: Final = "-leader-election"
 
 
@@ -61,11 +60,13 @@ class Holder:
         lease: name of the lease.
         identity: who holds it, or empty.
         live: it has been renewed in time.
+        left: seconds until it runs out unless it is renewed.
     """
 
     lease: str
     identity: str
     live: bool
+    left: float = 0.0
 
     @property
     def is_flux(self) -> bool:
@@ -186,7 +187,7 @@ def crd(kind: Kind, obj: JSON | None) -> Finding:
 
 async def _leases(client: Client, namespace: str, now: float) -> tuple[list[Holder], list[Finding]]:
     holders, findings = [], []
-    for name in _LEASES:
+    for name in manifests.LEASES:
         try:
             obj = await client.get(LEASE, name, namespace)
         except NotFound:
@@ -217,7 +218,7 @@ def lease(name: str, obj: JSON | None, now: float) -> tuple[Holder, Finding]:
     if renewed + duration < now:
         message = f"{name}: last held by {identity}, not renewed for {since}"
         return Holder(name, identity, False), Finding("leases", "warning", message, "start an engine")
-    holder = Holder(name, identity, True)
+    holder = Holder(name, identity, True, renewed + duration - now)
     message = f"{name}: held by {identity}, renewed {since} ago"
     if holder.is_flux:
         controller = name.removesuffix(_SUFFIX)

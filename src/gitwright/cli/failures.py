@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from gitwright.core.errors import Denied, GitwrightError
+from gitwright.kube.errors import NoKindMatch, Unreachable
 
 YES: Final = 0
 NO: Final = 1
@@ -53,3 +54,15 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, Denied):
         return DENIED
     return FAILED
+
+
+def advise(error: GitwrightError) -> None:
+    """Give an error without a hint the one that its kind suggests at the command line."""
+    if error.hint:
+        return
+    if isinstance(error, Denied):
+        error.hint = "ask for that right, or use another identity: --context, --kubeconfig or --as"
+    elif isinstance(error, NoKindMatch):
+        error.hint = "install the custom resource definitions with `gitwright install`"
+    elif isinstance(error, Unreachable):
+        error.hint = "see that the cluster runs and that --context names the right one"

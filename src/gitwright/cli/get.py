@@ -139,8 +139,10 @@ def get(
 async def _show(session: Session, query: Query) -> int:
     async with connected(session) as client:
         found = [(kind, objects) for kind, objects in await _lists(client, query) if objects]
-    if not found:
-        session.console.note(nothing(query))
+    names = {obj["metadata"]["name"] for _kind, objects in found for obj in objects}
+    missing = tuple(name for name in query.target.names if name not in names)
+    if missing or not found:
+        session.console.note(nothing(query, missing))
     if query.output in ("table", "wide"):
         _show_tables(session, query, found)
     else:
@@ -153,10 +155,9 @@ async def _lists(client: Client, query: Query) -> list[tuple[Kind, list[JSON]]]:
     for kind in query.target.kinds:
         try:
             result = await client.list(kind.gvk, query.namespace, labels=query.labels, fields=query.fields)
-        except NoKindMatch as error:
+        except NoKindMatch:
             if query.target.everything:
                 continue
-            error.hint = error.hint or "install the custom resource definitions with `gitwright install`"
             raise
         objects = [typed(kind.gvk, obj) for obj in result.items if query.wants(obj)]
         found.append((kind, sorted(objects, key=_order)))
@@ -167,14 +168,14 @@ def _order(obj: JSON) -> tuple[str, str]:
     return (str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"]))
 
 
-def nothing(query: Query) -> str:
-    """Say that nothing was found, in Flux's words."""
+def nothing(query: Query, missing: tuple[str, ...]) -> str:
+    """Say that nothing was found, or which of the names were not, in Flux's words."""
     where = f'"{query.namespace}" namespace' if query.namespace else "any namespace"
     if query.target.everything:
         return f"no objects found in {where}"
     kind = query.target.kinds[0].gvk.kind
-    if query.target.names:
-        names = ", ".join(f"'{name}'" for name in query.target.names)
+    if missing:
+        names = ", ".join(f"'{name}'" for name in missing)
         return f"{kind} object {names} not found in {where}"
     return f"no {kind} objects found in {where}"
 

@@ -96,8 +96,9 @@ async def _warn_of_flux(session: Session, client: Client) -> None:
     names = [str(obj["metadata"]["name"]) for obj in found if nested(obj, "spec", "replicas") != 0]
     running = [name for name in _CONTROLLERS if name in names]
     if running:
+        verb = "run" if len(running) > 1 else "runs"
         session.console.warning(
-            f"Flux's {' and '.join(running)} run in {namespace} namespace; "
+            f"Flux's {' and '.join(running)} {verb} in {namespace} namespace; "
             "both share the leases, so gitwright waits until they let go",
             f"to hand over, run `kubectl -n {namespace} scale deployment {' '.join(running)} --replicas 0`",
         )

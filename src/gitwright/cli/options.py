@@ -202,7 +202,7 @@ class _SharingMixin(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                shared = isinstance(param, _Shared) or "--help" in param.opts
+                shared = isinstance(param, _Shared) or bool({"--help", "--version"} & set(param.opts))
                 sections["Options of every verb" if shared else "Options"].append(record)
         for title, records in sections.items():
             if records:

@@ -15,7 +15,7 @@ from gitwright.cli.options import Session, Verb, in_session
 from gitwright.core.errors import GitwrightError, Stalled
 from gitwright.core.objects import JSON
 from gitwright.kube.client import Client
-from gitwright.kube.errors import NotFound
+from gitwright.kube.errors import NoKindMatch, NotFound
 
 
 @click.command(cls=Verb, name="reconcile", short_help="Reconcile an object now, and wait.")
@@ -85,6 +85,8 @@ async def found(client: Client, kind: Kind, namespace: str, name: str) -> JSON:
     """
     try:
         return await client.get(kind.gvk, name, namespace)
+    except NoKindMatch:
+        raise
     except NotFound as error:
         error.subject = error.subject or f"{kind.name}/{namespace}/{name}"
         error.hint = error.hint or f"see where there are any with `gitwright get {kind.api.plural} -A`"

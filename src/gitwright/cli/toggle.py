@@ -9,14 +9,14 @@ import click
 
 from gitwright.cli import kinds
 from gitwright.cli.connect import FIELD_MANAGER, connected, only_names
-from gitwright.cli.failures import FAILED, YES, exit_code
+from gitwright.cli.failures import FAILED, YES, advise, exit_code
 from gitwright.cli.kinds import Kind
 from gitwright.cli.options import Session, Verb, in_session
 from gitwright.cli.reconcile import conclude, wait_ready
 from gitwright.core.errors import Denied, GitwrightError
 from gitwright.core.objects import JSON
 from gitwright.kube.client import Client
-from gitwright.kube.errors import NotFound
+from gitwright.kube.errors import NoKindMatch, NotFound
 
 
 @click.command(cls=Verb, name="suspend", short_help="Stop reconciling objects.")
@@ -105,6 +105,8 @@ async def _chosen(
     for name in names:
         try:
             found.append(await client.get(kind.gvk, name, namespace))
+        except NoKindMatch:
+            raise
         except NotFound:
             session.console.failure(
                 f"{kind.name} {name} not found in {namespace} namespace",
@@ -126,6 +128,7 @@ async def _turn(
             await client.patch(kind.gvk, name, namespace, body, kind="merge", field_manager=FIELD_MANAGER)
         except (NotFound, Denied) as error:
             error.subject = error.subject or f"{kind.name}/{namespace}/{name}"
+            advise(error)
             session.console.error(error)
             return exit_code(error)
     session.console.success(f"{kind.human} {done}")

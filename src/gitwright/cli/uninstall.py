@@ -8,6 +8,8 @@ Source: Flux's `uninstall`; design, section 4.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -18,12 +20,12 @@ import click
 from gitwright import __version__
 from gitwright.api import manifests, meta
 from gitwright.api.kinds import KINDS
-from gitwright.cli.check import CRD, DEPLOYMENT, OURS
+from gitwright.cli.check import CRD, DEPLOYMENT, LEASE, OURS, Holder, lease
 from gitwright.cli.connect import connected, typed, until
 from gitwright.cli.failures import FAILED, YES, Misuse, Negative, exit_code
 from gitwright.cli.kinds import nested
 from gitwright.cli.options import Session, Verb, in_session
-from gitwright.core.errors import GitwrightError
+from gitwright.core.errors import GitwrightError, Stalled
 from gitwright.core.objects import GVK, JSON, apply_rank, gvk_of, key_of
 from gitwright.kube.client import Client
 from gitwright.kube.errors import NoKindMatch, NotFound
@@ -103,6 +105,7 @@ async def _uninstall(session: Session, plan: Plan) -> int:
         if flux:
             console.note(f"Flux's controllers are in {namespace} namespace: finalizers and definitions stay")
         else:
+            await remover.engines_gone(client)
             console.action("deleting toolkit.fluxcd.io finalizers in all namespaces")
             await remover.finalizers(client)
             if plan.definitions:
@@ -148,6 +151,38 @@ class _Remover:
         for gvk, namespaced in component_kinds():
             for obj in await self._list(client, gvk, self._namespace if namespaced else "", OURS):
                 await self._delete(client, obj)
+
+    async def engines_gone(self, client: Client) -> None:
+        """Wait until nobody holds the leases: whoever does would put finalizers back and prune.
+
+        Raises:
+            Stalled: an engine elsewhere keeps its lease.
+        """
+        if self._plan.dry_run:
+            return
+        for name in manifests.LEASES:
+            holder = await self._holder(client, name)
+            if holder is None or not holder.live:
+                continue
+            self._console.wait(f"waiting for {holder.identity} to let go of {name}")
+            with contextlib.suppress(TimeoutError), self._console.waiting():
+                # One that was killed does not let go, but its lease runs out.
+                async with asyncio.timeout(holder.left + 1):
+                    await until(self._session, client, LEASE, self._namespace, name, _is_free, _held)
+            holder = await self._holder(client, name)
+            if holder is not None and holder.live:
+                raise Stalled(
+                    f"{holder.identity} still acts",
+                    subject=f"Lease/{self._namespace}/{name}",
+                    hint="stop that engine first, then run this again",
+                )
+
+    async def _holder(self, client: Client, name: str) -> Holder | None:
+        try:
+            obj = await client.get(LEASE, name, self._namespace)
+        except NotFound:
+            return None
+        return lease(name, obj, self._session.now())[0]
 
     async def finalizers(self, client: Client) -> None:
         """Take Flux's finalizer off every object of our kinds."""
@@ -248,6 +283,14 @@ def component_kinds() -> list[tuple[GVK, bool]]:
             if gvk_of(obj) not in (_NAMESPACE, CRD):
                 found[gvk_of(obj)] = bool(obj["metadata"].get("namespace"))
     return list(found.items())
+
+
+def _is_free(obj: JSON | None) -> bool | None:
+    return True if not nested(obj or {}, "spec", "holderIdentity") else None
+
+
+def _held(obj: JSON) -> str:
+    return f"held by {nested(obj, 'spec', 'holderIdentity')}"
 
 
 def _is_gone(obj: JSON | None) -> bool | None:

@@ -7,7 +7,7 @@ import click
 from gitwright import __version__
 from gitwright.api import meta
 from gitwright.cli.connect import connected
-from gitwright.cli.failures import YES
+from gitwright.cli.failures import YES, advise
 from gitwright.cli.options import Session, Verb, in_session, output_option
 from gitwright.cli.output import Format, as_json
 from gitwright.core.errors import GitwrightError
@@ -38,6 +38,7 @@ def version(session: Session, client_only: bool, output: Format) -> int:
         try:
             session.run(_ask(session, found), limit=_PATIENCE)
         except GitwrightError as error:
+            advise(error)
             session.console.warning(f"the cluster's versions are unknown: {error.message}", error.hint)
     session.console.data(as_json(found) if output == "json" else yaml.dump(found).rstrip("\n"))
     return YES

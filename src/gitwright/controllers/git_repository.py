@@ -32,6 +32,10 @@ from gitwright.transport.git import GitReference, Mirrors
 KIND = GVK(meta.SOURCE_GROUP, "v1", meta.GIT_REPOSITORY)
 _SECRET = GVK("", "v1", "Secret")
 _LONGEST_BACKOFF = 900.0
+# Keys of a Secret that are no secrets; masking a user's name would garble ordinary words.
+_PUBLIC = frozenset(
+    {"username", "known_hosts", "identity.pub", "ca.crt", "caFile", "tls.crt", "certFile", "address"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,9 @@ class GitRepositoryReconciler:
                 place="spec.secretRef",
             ) from error
         values = {name: base64.b64decode(value) for name, value in (secret.get("data") or {}).items()}
-        for value in values.values():
-            self._redactor.taint(value)
+        for name, value in values.items():
+            if name not in _PUBLIC:
+                self._redactor.taint(value)
         return values
 
     async def _collect(self, obj: JSON, typed: GitRepository) -> None:

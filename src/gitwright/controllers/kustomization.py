@@ -170,8 +170,7 @@ class KustomizationReconciler:
         return await self._conclude(now, error, pace)
 
     async def _conclude_undecoded(self, obj: JSON, error: Stalled) -> Outcome:
-        wrong = Stalled(error.message, reason="InvalidSpec", place=error.place, hint=error.hint)
-        end = outcome.conclude(obj, Run(), wrong, Pace(0.0, 0.0, 0.0), self._desk.now())
+        end = outcome.conclude(obj, Run(), error, Pace(0.0, 0.0, 0.0), self._desk.now())
         await self._desk.write_status(obj, end.status, meta.STATUS_MANAGER)
         self._desk.tell(obj, *end.notes)
         return Outcome()

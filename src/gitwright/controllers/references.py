@@ -170,14 +170,20 @@ def _trouble(name: str, dependency: JSON) -> str:
 
 def _judge(expression: str, name: str, obj: JSON, dependency: JSON) -> None:
     try:
-        program = cel.compile(expression)
-    except GitwrightError as error:
+        program = cel.compile(expression, ("self", "dep"), "bool")
+    except cel.CelError as error:
         raise Stalled(
-            f"failed to evaluate dependency {name}: {error.message}",
+            f"Reconciliation failed terminally due to configuration error: "
+            f"failed to evaluate dependency {dependency['metadata']['name']}: {error.message}",
             reason="InvalidCELExpression",
             place="spec.dependsOn.readyExpr",
+            detail=error.detail,
         ) from error
-    if program.evaluate({"self": obj, "dep": dependency}) is not True:
+    try:
+        ready = program.evaluate_bool({"self": obj, "dep": dependency})
+    except cel.CelError as error:
+        raise Waiting(error.message, place="spec.dependsOn.readyExpr", detail=error.detail) from error
+    if not ready:
         raise Waiting(
             f"dependency '{name}' is not ready according to readyExpr eval", place="spec.dependsOn.readyExpr"
         )

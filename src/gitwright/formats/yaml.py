@@ -45,6 +45,10 @@ class YamlError(Stalled):
         self.document = document
 
 
+class YamlLimit(YamlError):
+    """More YAML than the limits allow: too large, too deep, or too much by aliases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much YAML is accepted (S10, S11).
@@ -159,7 +163,7 @@ class _Reader:
         self._open: list[list[Any]] = []
         self._counts: dict[str, int] = {}
         if len(text) > limits.size:
-            raise self._error(f"the text has {len(text)} bytes, more than the limit of {limits.size}", 0)
+            raise self._limit(f"the text has {len(text)} bytes, more than the limit of {limits.size}")
         self._parser = CParser(text)
 
     def events(self) -> Iterator[Any]:
@@ -205,7 +209,7 @@ class _Reader:
 
     def _push(self, event: Any) -> None:
         if len(self._stack) > self._limits.depth:
-            raise self._error(f"nested more than {self._limits.depth} levels deep")
+            raise self._limit(f"nested more than {self._limits.depth} levels deep")
         top = self._stack[-1]
         if isinstance(top.into, dict) and not top.keyed:
             raise self._error("invalid map key: a key must be a scalar")
@@ -246,7 +250,7 @@ class _Reader:
     def _spend(self, nodes: int) -> None:
         self._aliased += nodes
         if self._aliased > self._limits.aliased:
-            raise self._error(f"document contains excessive aliasing: more than {self._limits.aliased} nodes")
+            raise self._limit(f"document contains excessive aliasing: more than {self._limits.aliased} nodes")
 
     def _add(self, value: Any, nodes: int) -> None:
         top = self._stack[-1]
@@ -317,7 +321,7 @@ class _Reader:
             self._open = [[None, 0]]
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             if len(self._open) > self._limits.depth:
-                raise self._error(f"nested more than {self._limits.depth} levels deep")
+                raise self._limit(f"nested more than {self._limits.depth} levels deep")
             self._open.append([event.anchor, 1])
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             anchor, nodes = self._open.pop()
@@ -338,6 +342,10 @@ class _Reader:
     def _error(self, problem: str, line: int | None = None) -> YamlError:
         where = self._line if line is None else line
         return YamlError(problem, file=self._name, line=where, document=max(self._document, 1))
+
+
+    def _limit(self, problem: str) -> YamlLimit:
+        return YamlLimit(problem, file=self._name, line=self._line, document=max(self._document, 1))
 
 
 _TAGGED: dict[str, type] = {"int": int, "float": float, "bool": bool, "null": type(None)}

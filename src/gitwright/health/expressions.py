@@ -71,7 +71,7 @@ class Expressions:
         if type(observed) is int and type(wanted) is int and observed != wanted:
             return Health("InProgress", f"generation {wanted} is not observed yet (latest: {observed})")
         programs = self.rules.get(kind) or self.rules[GroupKind(kind.group, "")]
-        variables = _variables(obj)
+        variables = _variables(obj, programs)
         try:
             for name, status in _ORDER:
                 program = programs.get(name)
@@ -107,10 +107,12 @@ def _invalid(message: str, index: int, name: str = "") -> Stalled:
     )
 
 
-def _variables(obj: JSON) -> Mapping[str, Any]:
-    # Half of a live object is bookkeeping that no expression asks for and each evaluation would convert.
+def _variables(obj: JSON, programs: Mapping[str, cel.Program]) -> Mapping[str, Any]:
+    # Half of a live object is bookkeeping that hardly any expression asks for; converting it costs.
     metadata = obj.get("metadata")
-    if isinstance(metadata, dict) and "managedFields" in metadata:
-        slim = {name: value for name, value in metadata.items() if name != "managedFields"}
-        return {**obj, "metadata": slim}
-    return obj
+    if not isinstance(metadata, dict) or "managedFields" not in metadata:
+        return obj
+    if any("managedFields" in program.expression for program in programs.values()):
+        return obj
+    slim = {name: value for name, value in metadata.items() if name != "managedFields"}
+    return {**obj, "metadata": slim}

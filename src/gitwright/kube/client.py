@@ -118,7 +118,9 @@ class Client:
                 Request("GET", path, accept=accept, headers=transport.own_headers, resource="discovery")
             )
 
-        return cls(transport, Mapper(fetch, tools.monotonic), config, transport.own_headers, owner=True)
+        return cls(
+            transport, Mapper(fetch, tools.monotonic, tools.sleep), config, transport.own_headers, owner=True
+        )
 
     async def close(self) -> None:
         """Close the connections; of an impersonating client, which borrows them, nothing."""
@@ -307,7 +309,8 @@ class Client:
             )
             return await self._transport.send(request)
 
-        return _object(await self._mapped(gvk, ask))
+        made = _object(await self._mapped(gvk, ask))
+        return made if dry_run else self._noted(gvk, made)
 
     async def replace(
         self, obj: JSON, *, field_manager: str, subresource: str = "", dry_run: bool = False
@@ -363,7 +366,7 @@ class Client:
             ApiError: refused otherwise.
         """
         params = _write_params(field_manager, dry_run=dry_run, field_validation=field_validation)
-        return await self._named(
+        made = await self._named(
             "PATCH",
             gvk,
             name,
@@ -373,6 +376,7 @@ class Client:
             body=body if isinstance(body, bytes) else orjson.dumps(body),
             content_type="application/apply-patch+yaml",
         )
+        return made if dry_run else self._noted(gvk, made)
 
     async def patch(
         self,
@@ -521,6 +525,11 @@ class Client:
             return await self._transport.send(request)
 
         return _object(await self._mapped(gvk, ask))
+
+    def _noted(self, gvk: GVK, made: JSON) -> JSON:
+        if gvk.kind == "CustomResourceDefinition" and gvk.group == "apiextensions.k8s.io":
+            self.mapper.expect(made)
+        return made
 
     async def _mapped(self, gvk: GVK, ask: Callable[[Resource], Awaitable[T]]) -> T:
         """Ask about a kind; where its path is gone, look once whether it is served elsewhere now."""

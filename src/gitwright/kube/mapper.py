@@ -10,6 +10,7 @@ Source: Kubernetes documentation "Aggregated discovery"; k8s.io/client-go discov
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,10 @@ PLAIN = "application/json"
 # Seconds for which "there is no such kind" is believed.
 _NEGATIVE = 1.0
 _MANY = 256
+# Seconds for which a kind whose CRD was just written is asked for again and again:
+# a server lists it in discovery a moment after it calls it established.
+_EXPECTED = 5.0
+_EXPECTED_PAUSE = 0.05
 
 Fetch = Callable[[str, str], Awaitable[bytes]]
 _GroupVersion = tuple[str, str]
@@ -93,11 +98,19 @@ class Mapper:
     Args:
         fetch: gets a path with an Accept header and gives the body; raises `ApiError`.
         monotonic: seconds of a clock that never goes back.
+        sleep: waits seconds.
     """
 
-    def __init__(self, fetch: Fetch, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._fetch = fetch
         self._monotonic = monotonic
+        self._sleep = sleep
+        self._expected: dict[GVK, float] = {}
         self._kinds: dict[GVK, Resource] = {}
         self._loaded = False
         self._loading = asyncio.Lock()
@@ -117,7 +130,10 @@ class Mapper:
             if not gvk.version or not gvk.kind:
                 raise NoKindMatch(gvk)
             await self._load()
-            if gvk not in self._kinds:
+            await self._ask(gvk)
+            while gvk not in self._kinds and self._expected.get(gvk, 0.0) > self._monotonic():
+                await self._sleep(_EXPECTED_PAUSE)
+                self._absent.pop(gvk, None)
                 await self._ask(gvk)
             found = self._kinds.get(gvk)
             if found is None:
@@ -137,8 +153,21 @@ class Mapper:
             self._drop((gvk.group, gvk.version))
             self._absent.pop(gvk, None)
 
+    def expect(self, crd: JSON) -> None:
+        """Take note of a CustomResourceDefinition that was written: its kinds will be there in a moment."""
+        spec = crd.get("spec") or {}
+        kind = str((spec.get("names") or {}).get("kind") or "")
+        now = self._monotonic()
+        self._expected = {gvk: end for gvk, end in self._expected.items() if end > now}
+        for version in spec.get("versions") or ():
+            gvk = GVK(str(spec.get("group") or ""), str(version.get("name") or ""), kind)
+            self._absent.pop(gvk, None)
+            if version.get("served") and gvk not in self._kinds:
+                self._expected[gvk] = now + _EXPECTED
+                self._wake(gvk)
+
     async def appears(self, gvk: GVK, seconds: float) -> bool:
-        """Wait until somebody's question finds a kind, at most `seconds`; tells whether it did."""
+        """Wait until a kind is found by somebody, or its CRD written, at most `seconds`; tells whether."""
         event = asyncio.Event()
         self._waiting.setdefault(gvk, set()).add(event)
         try:
@@ -195,8 +224,12 @@ class Mapper:
         for resource in found:
             self._kinds[resource.gvk] = resource
             self._absent.pop(resource.gvk, None)
-            for event in self._waiting.get(resource.gvk, ()):
-                event.set()
+            self._expected.pop(resource.gvk, None)
+            self._wake(resource.gvk)
+
+    def _wake(self, gvk: GVK) -> None:
+        for event in self._waiting.get(gvk, ()):
+            event.set()
 
     def _drop(self, place: _GroupVersion) -> None:
         for known in [known for known in self._kinds if (known.group, known.version) == place]:

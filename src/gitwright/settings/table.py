@@ -60,15 +60,6 @@ class Settings:
             "Empty: all objects; a shard sets it.",
         ),
     ] = ""
-    watch_configs_label_selector: Annotated[
-        str,
-        About(
-            "text",
-            "Cluster",
-            "ConfigMaps and Secrets with these labels start a run when they change and are referred to.",
-            "As Flux: watching every Secret would cost what exists, not what is used.",
-        ),
-    ] = f"{meta.WATCH_LABEL}={meta.WATCH_ENABLED}"
     kube_api_concurrency: Annotated[
         int,
         About(
@@ -264,16 +255,6 @@ class Settings:
             "Tenancy",
             "Refuse references to sources of other namespaces.",
             "Off, as Flux; repositories rely on it.",
-            lockdown=True,
-        ),
-    ] = False
-    no_remote_bases: Annotated[
-        bool,
-        About(
-            "boolean",
-            "Tenancy",
-            "Refuse kustomizations that name bases outside of the source.",
-            "Off, as Flux.",
             lockdown=True,
         ),
     ] = False

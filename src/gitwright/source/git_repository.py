@@ -148,10 +148,8 @@ async def observe(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + spec.timeout
     url, access, ref = spec.url, spec.access, spec.reference
-    if current is not None and current.config != spec.config:
-        fresh = None
-    else:
-        fresh = current
+    # Other settings make other content of the same commit.
+    fresh = current if current is not None and current.config == spec.config else None
     if fresh is not None and fresh.revision == ref.revision_of_commit():
         return await _unchanged(fresh, spec, mirrors, store)
     resolved = await mirrors.resolve(url, access, ref, spec.timeout, known=current is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gitwright.core.errors import Transient
@@ -40,11 +41,13 @@ class Egress:
         allow_loopback: allow 127.0.0.0/8 and ::1 (other than our own ports).
         own_ports: ports that the engine itself listens on.
         denied: further networks that are refused.
+        resolve: gives the addresses of a name; None asks the system.
     """
 
     allow_loopback: bool = False
     own_ports: frozenset[int] = frozenset()
     denied: tuple[_Network, ...] = ()
+    resolve: Callable[[str, int], Awaitable[Sequence[str]]] | None = None
 
     def refuses(self, address: _Address, port: int) -> str:
         """Say why an address is refused, or give an empty text."""
@@ -81,7 +84,11 @@ class Egress:
             OSError: the name cannot be resolved.
         """
         literal = as_address(host)
-        addresses = [literal] if literal is not None else await _resolve(host, port)
+        if literal is not None:
+            addresses = [literal]
+        else:
+            found = await (self.resolve or _ask_system)(host, port)
+            addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
         for address in addresses:
             why = self.refuses(address, port)
             if why:
@@ -102,8 +109,7 @@ def as_address(host: str) -> _Address | None:
         return None
 
 
-async def _resolve(host: str, port: int) -> list[_Address]:
+async def _ask_system(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    texts = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-    return [ipaddress.ip_address(text) for text in texts]
+    return [str(entry[4][0]) for entry in found]
