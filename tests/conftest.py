@@ -11,6 +11,11 @@ import pytest
 _DEFAULT_CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the markers of all tests."""
+    config.addinivalue_line("markers", "slow: takes minutes; runs in `make real` all the same")
+
+
 def corpus_path(environment: Mapping[str, str]) -> Path:
     """Say where the corpora are meant to be: GITWRIGHT_CORPUS, else `../shared/corpus` of the checkout."""
     return Path(environment.get("GITWRIGHT_CORPUS") or _DEFAULT_CORPUS).resolve()

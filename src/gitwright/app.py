@@ -45,6 +45,7 @@ from gitwright.observe import logging
 from gitwright.observe.metrics import Metrics
 from gitwright.observe.redact import Redactor
 from gitwright.render import Renderer
+from gitwright.render.child import ChildLimits
 from gitwright.runtime.controller import Controller, Reconciler, request_queue
 from gitwright.runtime.lease import KubeLeaseApi, Leases
 from gitwright.runtime.manager import Background, Manager
@@ -320,7 +321,7 @@ def _renderer(settings: Settings, root: Path) -> Renderer:
         timeout=settings.render_timeout,
         scratch=_memory(root),
         remember=settings.render_remember,
-        memory=settings.render_memory,
+        limits=ChildLimits(memory=settings.render_memory),
     )
 
 

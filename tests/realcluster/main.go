@@ -25,7 +25,8 @@ func main() {
 		usage()
 	}
 	role := os.Args[1]
-	os.Args = append([]string{role}, os.Args[2:]...)
+	// client-go names a process, and the fields it owns, after its program.
+	os.Args = append([]string{"kube-" + role}, os.Args[2:]...)
 	var command *cobra.Command
 	switch role {
 	case "etcd":

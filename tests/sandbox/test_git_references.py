@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 
-from gitwright.transport.git import BlobGone, EmptyRepository, GitError, GitReference, MirrorLimits
+from gitwright.transport.git import BlobGone, EmptyRepository, GitError, GitReference, MirrorLimits, Mirrors
 from tests.sandbox.git_fixtures import ANONYMOUS, MAIN, Bench, bench, resolve
 from tests.servers.git import Executable, Gitlink, GitServer, Link
 
 __all__ = ["bench"]
 
+NO_COMMIT = "f" * 40
+ABSENT = "unable to clone '{url}': couldn't find remote ref "
 BEFORE = "failed to checkout and determine revision: "
 
 
@@ -79,8 +82,8 @@ async def test_the_default_branch_is_master(bench: Bench) -> None:
         ),
         (GitReference(commit="--upload-pack=x"), "unable to resolve commit object for '--upload-pack=x'"),
         (
-            GitReference(commit="f" * 40, branch="main"),
-            f"unable to resolve commit object for '{'f' * 40}': object not found",
+            GitReference(commit=NO_COMMIT, branch="main"),
+            f"unable to resolve commit object for '{NO_COMMIT}': object not found",
         ),
     ],
 )
@@ -94,11 +97,15 @@ async def test_an_absent_reference_is_worded_as_flux_does(
         url = server.url("repo")
         for known in (False, True):
             with pytest.raises(GitError) as caught:
-                resolved = await mirrors.resolve(url, ANONYMOUS, ref, 20, known=known)
-                await mirrors.fetch(url, ANONYMOUS, ref, resolved, 20)
+                await _bring(mirrors, url, ref, known)
             assert caught.value.message.startswith(BEFORE + message.format(url=url))
             assert caught.value.reason == "GitOperationFailed"
     await mirrors.close()
+
+
+async def _bring(mirrors: Mirrors, url: str, ref: GitReference, known: bool) -> None:
+    resolved = await mirrors.resolve(url, ANONYMOUS, ref, 20, known=known)
+    await mirrors.fetch(url, ANONYMOUS, ref, resolved, 20)
 
 
 async def test_an_absent_repository_is_worded_as_flux_does(bench: Bench) -> None:
@@ -196,8 +203,7 @@ async def test_an_answer_is_never_older_than_its_question(bench: Bench) -> None:
         url = server.url("repo")
         server.delay = 0.2
         first = asyncio.create_task(resolve(mirrors, url))
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.wait_for, 1)
         # The second and third ask while the first's listing runs.
         await asyncio.sleep(0.05)
         second = [asyncio.create_task(resolve(mirrors, url)) for _ in range(3)]
@@ -248,7 +254,7 @@ async def test_a_mirror_stays_small(bench: Bench) -> None:
     assert await mirrors.blobs(url, ANONYMOUS).read([files["a"].id]) == {files["a"].id: b"8"}
 
 
-@pytest.mark.parametrize("harm", ["gone", "head", "objects", "locks"])
+@pytest.mark.parametrize("harm", ["gone", "head", "objects", "empty", "locks"])
 async def test_a_damaged_mirror_is_made_anew(bench: Bench, harm: str) -> None:
     """A mirror is a cache: whatever happens to it, the next fetch works."""
     repo = bench.repo()
@@ -265,8 +271,6 @@ async def test_a_damaged_mirror_is_made_anew(bench: Bench, harm: str) -> None:
 
 
 def _harm(bench: Bench, harm: str) -> None:
-    import shutil
-
     (mirror,) = (bench.folder / "mirrors").iterdir()
     if harm == "gone":
         shutil.rmtree(mirror)
@@ -274,6 +278,10 @@ def _harm(bench: Bench, harm: str) -> None:
         (mirror / "HEAD").write_text("garbage")
     elif harm == "objects":
         shutil.rmtree(mirror / "objects")
+    elif harm == "empty":
+        for path in (mirror / "objects").glob("??/*"):
+            path.chmod(0o600)
+            path.write_bytes(b"")
     else:
         (mirror / "shallow.lock").write_text("")
         (mirror / "packed-refs.lock").write_text("")

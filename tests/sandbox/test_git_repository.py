@@ -15,7 +15,7 @@ from gitwright.core.errors import GitwrightError, Stalled
 from gitwright.source.git_repository import AccessInvalid, GitSpec, Observed, credentials, observe
 from gitwright.transport.git import GitError, GitReference, Mirrors
 from tests.sandbox.git_fixtures import MAIN, Bench, bench
-from tests.servers.git import Executable, GitServer, Link, make_key
+from tests.servers.git import Executable, GitServer, Link, git, make_key
 
 __all__ = ["bench"]
 
@@ -69,7 +69,7 @@ async def test_a_commit_becomes_an_artifact(bench: Bench) -> None:
 
 
 async def test_a_settled_repository_is_only_asked(bench: Bench) -> None:
-    """The same revision costs one listing and no fetch, for every kind of reference; a commit not even that."""
+    """The same revision costs one listing and no fetch, for every reference; a commit not even that."""
     repo = bench.repo()
     sha = repo.commit({"a": "1"}, tag="1.0.0")
     for ref, requests in (
@@ -138,7 +138,7 @@ async def test_other_settings_make_another_artifact_of_the_same_commit(bench: Be
         assert members(bench, ignoring.artifact) == ["a.yaml", "docs/.sourceignore", "docs2/e"]
         sparse = await engine.look(replace(spec, sparse_checkout=("./docs",)))
         assert members(bench, sparse.artifact) == ["docs/.sourceignore", "docs/d.md", "docs2/e"]
-        with pytest.raises(GitError, match="sparse checkout dir './nowhere' does not exist"):
+        with pytest.raises(GitError, match=r"sparse checkout dir '\./nowhere' does not exist"):
             await engine.look(replace(spec, sparse_checkout=("./nowhere",)))
 
 
@@ -176,6 +176,31 @@ async def test_deleted_caches_are_built_again(bench: Bench, lost: str) -> None:
         assert members(bench, after.artifact) == ["a"]
 
 
+@pytest.mark.parametrize("kind", ["tree", "blob"])
+async def test_a_mirror_that_lost_objects_heals_at_the_next_try(bench: Bench, kind: str) -> None:
+    """When trees or blobs are gone from a mirror one try fails and the next one succeeds."""
+    repo = bench.repo()
+    repo.commit({"a": "1"})
+    engine = Engine(bench)
+    with GitServer(bench.served) as server:
+        spec = GitSpec(server.url("repo"), MAIN)
+        await engine.look(spec)
+        await asyncio.to_thread(_lose, bench, kind)
+        changed = replace(spec, ignore="x")
+        engine = Engine(bench)
+        with pytest.raises(GitwrightError):
+            await engine.look(changed)
+        assert members(bench, (await engine.look(changed)).artifact) == ["a"]
+
+
+def _lose(bench: Bench, kind: str) -> None:
+    (mirror,) = (bench.folder / "mirrors").iterdir()
+    for path in (mirror / "objects").glob("??/*"):
+        found = git("cat-file", "-t", path.parent.name + path.name, cwd=mirror)
+        if found.decode().strip() == kind:
+            path.unlink()
+
+
 async def test_a_failure_keeps_the_artifact(bench: Bench) -> None:
     """When the remote fails, the error is Flux's and the artifact stays."""
     repo = bench.repo()
@@ -185,7 +210,7 @@ async def test_a_failure_keeps_the_artifact(bench: Bench) -> None:
         spec = GitSpec(server.url("repo"), MAIN)
         observed = await engine.look(spec)
         with pytest.raises(
-            GitError, match="unable to list remote for '.*absent.git': repository not found: "
+            GitError, match=r"unable to list remote for '.*absent\.git': repository not found: "
         ):
             await engine.look(replace(spec, url=server.url("absent")))
     assert await engine.store.open("GitRepository", "ns", "repo") is observed.artifact

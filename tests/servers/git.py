@@ -51,7 +51,7 @@ def git(*arguments: str, cwd: Path | None = None, data: bytes | None = None) -> 
     """Run git in a clean environment and give what it prints.
 
     Raises:
-        subprocess.CalledProcessError: git failed.
+        RuntimeError: git failed.
     """
     done = subprocess.run(["git", *arguments], cwd=cwd, input=data, env=_environment(), capture_output=True)
     if done.returncode:
@@ -189,7 +189,9 @@ class GitRepo:
 
 
 def _entry(path: str, content: Content) -> bytes:
-    name = path.encode()
+    # Quoted as C does, so that any name can be committed.
+    plain = path.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    name = b'"%s"' % plain
     if content is None:
         return b"D %s\n" % name
     if isinstance(content, Gitlink):
@@ -388,6 +390,18 @@ class GitServer:
     def count(self, text: str) -> int:
         """Count the requests so far whose path and query contain `text`."""
         return sum(text in request.path for request in self.requests)
+
+    def wait_for(self, count: int, timeout: float = 20.0) -> None:
+        """Wait until the server has seen so many requests in all.
+
+        Raises:
+            TimeoutError: it did not in time.
+        """
+        deadline = time.monotonic() + timeout
+        while len(self.requests) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(self.requests)} of {count} requests came")
+            time.sleep(0.01)
 
     def start(self) -> GitServer:
         """Listen; the same port again after a `stop`."""
@@ -589,11 +603,9 @@ class SshGitServer:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd as root refuses to start without it
         self.port = self.port or _free_port()
-        self._process = subprocess.Popen(
-            [binary, "-D", "-e", "-f", str(self._configuration())],
-            stdout=subprocess.DEVNULL,
-            stderr=(self._scratch / "sshd.log").open("wb"),
-        )
+        command = [binary, "-D", "-e", "-f", str(self._configuration())]
+        with (self._scratch / "sshd.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return self

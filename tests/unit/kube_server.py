@@ -188,14 +188,14 @@ class TinyApi:
         await response.prepare(request)
         cut = self._cut
         while True:
-            for version, kind, obj in list(self.history):
-                if version > at:
-                    at = version
-                    await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
             if cut != self._cut:
                 assert request.transport is not None
                 request.transport.abort()
                 return response
+            for version, kind, obj in list(self.history):
+                if version > at:
+                    at = version
+                    await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
             if not self.served:
                 return response
             self._wake.clear()

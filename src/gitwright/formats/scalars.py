@@ -8,6 +8,7 @@ nothing of documents. Source: spec/dependencies.md 6 (Go truth), checked against
 from __future__ import annotations
 
 import re
+import struct
 from decimal import Decimal
 
 Scalar = str | int | float | bool | None
@@ -30,6 +31,7 @@ _DATE = re.compile(
     r"(?:[Tt][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:\.[0-9]+)?(?:Z|[-+][0-9]{2}:[0-9]{2})"
     r"| [0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:\.[0-9]+)?)?\Z"
 )
+_FLOAT32 = 3.4e38
 _LONGEST = 400
 """Characters; no number that Go's 64 bits hold is longer, and Python's own limit is never met."""
 
@@ -101,6 +103,15 @@ def float_text(value: float) -> str:
         return mark + _fixed(shown, exponent)
     fraction = f".{shown[1:]}" if len(shown) > 1 else ""
     return f"{mark}{shown[0]}{fraction}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+
+
+def float32_text(value: float) -> str:
+    """Write a float as Go does where a string is expected or for a key: with 32 bits of precision."""
+    if abs(value) > _FLOAT32:
+        return float_text(value)
+    single = struct.pack("f", value)
+    short = (f"{value:.{digits}g}" for digits in range(1, 10))
+    return next((float_text(float(text)) for text in short if struct.pack("f", float(text)) == single), "0")
 
 
 def _fixed(digits: str, exponent: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from yaml.cyaml import CEmitter, CParser
+from yaml._yaml import CEmitter, CParser
 
 from gitwright.core.errors import Stalled
 from gitwright.core.objects import JSON
@@ -181,7 +181,7 @@ class _Reader:
                 raise self._error("invalid UTF-8", self._line) from None
             if event is None or isinstance(event, yaml.StreamEndEvent):
                 return
-            self._line = event.start_mark.line + 1
+            self._line = event.start_mark.line + 1 if event.start_mark else self._line
             if isinstance(event, yaml.DocumentStartEvent):
                 self._document += 1
             yield event
@@ -192,7 +192,7 @@ class _Reader:
         line = 1
         for event in self.events():
             if isinstance(event, yaml.DocumentStartEvent):
-                line = event.end_mark.line + 1
+                line = event.end_mark.line + 1 if event.end_mark else self._line
                 self._anchors.clear()
                 root = []
                 self._stack = [_Frame(root, None)]
@@ -236,7 +236,7 @@ class _Reader:
         self._add(value, 1)
 
     def _alias(self, event: Any) -> None:
-        found = self._anchors.get(event.anchor)
+        found = self._anchors.get(event.anchor or "")
         if found is None:
             open_now = any(frame.anchor == event.anchor for frame in self._stack)
             raise self._error(
@@ -282,7 +282,7 @@ class _Reader:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
-            return scalars.float_text(value) if isinstance(value, float) else str(value)
+            return scalars.float32_text(value) if isinstance(value, float) else str(value)
         if value is None:
             raise self._error("unsupported map key: null")
         raise self._error("invalid map key: a key must be a scalar")
@@ -333,7 +333,7 @@ class _Reader:
                 self._counts[event.anchor] = 1
             self._open[-1][1] += 1
         elif isinstance(event, yaml.AliasEvent):
-            nodes = self._counts.get(event.anchor, 0)
+            nodes = self._counts.get(event.anchor or "", 0)
             if not nodes:
                 raise self._error(f"unknown anchor '{event.anchor}' referenced")
             self._spend(nodes)
@@ -342,7 +342,6 @@ class _Reader:
     def _error(self, problem: str, line: int | None = None) -> YamlError:
         where = self._line if line is None else line
         return YamlError(problem, file=self._name, line=where, document=max(self._document, 1))
-
 
     def _limit(self, problem: str) -> YamlLimit:
         return YamlLimit(problem, file=self._name, line=self._line, document=max(self._document, 1))

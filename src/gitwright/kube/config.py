@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def load(kubeconfig: str | None, context: str | None, environment: Mapping[str, 
     if merged.files or context:
         config = _resolve(merged, context or merged.current)
     else:
-        config = _in_cluster(environment)
+        config = in_cluster(environment)
     if not config.proxy_url:
         config = replace(config, proxy_url=proxy_of(config.server, environment))
     return replace(config, environment=dict(environment))
@@ -459,7 +459,16 @@ def proxy_of(server: str, environment: Mapping[str, str]) -> str:
     return url
 
 
-def _in_cluster(environment: Mapping[str, str], folder: Path = _IN_CLUSTER) -> ConnectionConfig:
+def in_cluster(environment: Mapping[str, str], folder: Path = _IN_CLUSTER) -> ConnectionConfig:
+    """Make the configuration of the pod that we run in.
+
+    Args:
+        environment: `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
+        folder: where the service account is mounted.
+
+    Raises:
+        ConfigError: we do not run in a pod, or it has no service account.
+    """
     host = environment.get("KUBERNETES_SERVICE_HOST")
     port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
     if not host:
@@ -467,14 +476,13 @@ def _in_cluster(environment: Mapping[str, str], folder: Path = _IN_CLUSTER) -> C
             "no configuration of a cluster was found",
             hint="set KUBECONFIG, name a kubeconfig, or run inside a cluster",
         )
-    read: Callable[[str], bytes] = lambda name: (folder / name).read_bytes()  # noqa: E731
     try:
-        ca = read("ca.crt")
-        read("token")
+        ca = (folder / "ca.crt").read_bytes()
+        (folder / "token").read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read the pod's service account: {error}") from error
+        raise ConfigError("cannot read the pod's service account", place=str(error.filename)) from error
     try:
-        namespace = read("namespace").decode().strip()
+        namespace = (folder / "namespace").read_text().strip()
     except OSError:
         namespace = ""
     address = f"[{host}]" if ":" in host else host

@@ -79,7 +79,12 @@ async def build(
     """
     root = await _written(scratch, folder)
     try:
-        argv = [kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", f"{root}/{directory}".rstrip("/")]
+        argv = [
+            kubectl,
+            "kustomize",
+            "--load-restrictor=LoadRestrictionsNone",
+            f"{root}/{directory}".rstrip("/"),
+        ]
         return await run(argv, cwd=root, timeout=timeout, limits=limits), root
     finally:
         await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,7 +25,9 @@ _REMEMBERED = 20_000
 
 # What a folder of plugins may hold: fields that cannot change what its resources say.
 _HARMLESS = frozenset({"apiVersion", "kind", "metadata", "resources", "bases", "buildMetadata"})
-_GENERATOR_FIELDS = frozenset({"name", "namespace", "behavior", "files", "envs", "env", "literals", "options", "type"})
+_GENERATOR_FIELDS = frozenset(
+    {"name", "namespace", "behavior", "files", "envs", "env", "literals", "options", "type"}
+)
 _PATCH_FIELDS = frozenset({"path", "patch", "target", "options"})
 _REPLACEMENT_FIELDS = frozenset({"path", "source", "targets"})
 
@@ -44,6 +46,7 @@ class Named:
         data: files of any content.
         plugins: files or folders of generators, transformers and validators.
         inline_plugins: those given in place, parsed.
+        texts: YAML given in place, whose limits are still to be checked.
         changing: fields that change objects.
         complete: False when it has a field that is not known here.
     """
@@ -53,6 +56,7 @@ class Named:
     data: list[str] = field(default_factory=list)
     plugins: list[str] = field(default_factory=list)
     inline_plugins: list[Any] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     changing: list[str] = field(default_factory=list)
     complete: bool = True
 
@@ -71,7 +75,9 @@ def named(content: JSON) -> Named:
     for name in ("patches", "patchesJson6902"):
         found.files += _paths(found, content.get(name), _PATCH_FIELDS)
     found.files += _paths(found, content.get("replacements"), _REPLACEMENT_FIELDS)
-    found.files += [text for text in _texts(content.get("patchesStrategicMerge")) if inline(text) is None]
+    for text in _texts(content.get("patchesStrategicMerge")):
+        # kustomize tries a text as a patch first; one of several lines can be no file of a tree.
+        (found.texts if "\n" in text.strip() or inline(text) is not None else found.files).append(text)
     found.files += _texts(content["openapi"].get("path")) if isinstance(content.get("openapi"), dict) else []
     for name in ("configMapGenerator", "secretGenerator"):
         for entry in _entries(found, content.get(name), _GENERATOR_FIELDS):
@@ -83,6 +89,7 @@ def named(content: JSON) -> Named:
                 found.plugins.append(text)
             else:
                 found.inline_plugins += documents
+                found.texts.append(text)
     return found
 
 
@@ -150,7 +157,9 @@ def _entries(found: Named, value: Any, known: frozenset[str]) -> list[JSON]:
 
 
 def _paths(found: Named, value: Any, known: frozenset[str]) -> list[str]:
-    return [text for entry in _entries(found, value, known) for text in _texts(entry.get("path"))]
+    entries = _entries(found, value, known)
+    found.texts += [text for entry in entries for text in _texts(entry.get("patch"))]
+    return [text for entry in entries for text in _texts(entry.get("path"))]
 
 
 def _texts(value: Any) -> list[str]:
@@ -188,15 +197,21 @@ class Known:
             _remember(self._kustomizations, blob, found, self._size)
         return found
 
-    async def check(self, files: Mapping[str, tuple[str, bytes]]) -> None:
+    async def check(
+        self, files: Mapping[str, tuple[str, bytes]], inline: Sequence[tuple[str, str]] = ()
+    ) -> None:
         """Refuse YAML files that would keep kustomize busy without end.
 
         Args:
             files: path -> blob id and content.
+            inline: path of a kustomization and YAML that it holds in place.
 
         Raises:
             YamlLimit: one nests too deeply or expands too far. Other faults are left to kustomize.
         """
+        for path, text in inline:
+            if _suspicious(text.encode()):
+                await asyncio.to_thread(_check_all, {path: text.encode()})
         fresh = {path: entry for path, entry in files.items() if entry[0] not in self._passed}
         if fresh:
             await asyncio.to_thread(_check_all, {path: content for path, (_, content) in fresh.items()})

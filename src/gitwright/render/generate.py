@@ -15,12 +15,12 @@ from typing import Any
 
 from gitwright.artifact.tree import Tree
 from gitwright.core.objects import JSON
+from gitwright.formats import scalars
 from gitwright.render.errors import BuildError
 from gitwright.render.paths import Places, is_local
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 """The names of a kustomization file, in the order in which kustomize looks for them."""
-FILE_FIELDS = ("resources", "bases", "components", "crds", "configurations")
 API_VERSION = "kustomize.config.k8s.io/v1beta1"
 _PLACEHOLDER = "_placeholder"
 # Every field of kustomize's Kustomization (5.8). Go matches them whatever their case.
@@ -36,8 +36,36 @@ _CANONICAL = {name.casefold(): name for name in FIELDS}
 # Fields of the structs below that name files or decide which ones are read.
 _ENTRY_FIELDS = {
     name.casefold(): name
-    for name in ("path", "patch", "target", "options", "source", "targets", "files", "envs", "env", "literals")
+    for name in (
+        "path",
+        "patch",
+        "target",
+        "options",
+        "source",
+        "targets",
+        "files",
+        "envs",
+        "env",
+        "literals",
+    )
 }
+# Where Go's decoding of the root file, which knows its types, takes a number for a string.
+_STRINGS = frozenset(
+    {"apiVersion", "kind", "namePrefix", "nameSuffix", "namespace", "name", "behavior", "env", "type"}
+)
+_STRINGS |= {"newName", "newTag", "digest", "tagSuffix"}
+_STRING_LISTS = frozenset({"resources", "bases", "components", "crds", "configurations", "generators"})
+_STRING_LISTS |= {
+    "transformers",
+    "validators",
+    "buildMetadata",
+    "patchesStrategicMerge",
+    "files",
+    "envs",
+    "literals",
+}
+_STRING_MAPS = frozenset({"commonLabels", "commonAnnotations", "pairs", "labels", "annotations"})
+_STRUCT_LISTS = frozenset({"images", "labels", "replicas", "configMapGenerator", "secretGenerator"})
 _ENTRIES = ("patches", "patchesJson6902", "replacements", "configMapGenerator", "secretGenerator")
 
 
@@ -125,11 +153,36 @@ def _entry(item: Any) -> Any:
         return item
     found: JSON = {}
     for name, value in item.items():
-        field = _ENTRY_FIELDS.get(name.casefold(), name)
+        field: str = _ENTRY_FIELDS.get(str(name).casefold(), str(name))
         if field in found:
             raise BuildError(f"invalid Kustomization: field {field!r} is given twice")
         found[field] = value
     return found
+
+
+def _coerced(content: JSON) -> JSON:
+    """Turn numbers and booleans into strings where Flux's typed decoding of the root does."""
+    found: JSON = {}
+    for name, value in content.items():
+        if name in _STRINGS:
+            found[name] = _text(value)
+        elif name in _STRING_LISTS and isinstance(value, list):
+            found[name] = [_text(item) for item in value]
+        elif name in _STRING_MAPS and isinstance(value, dict):
+            found[name] = {key: _text(item) for key, item in value.items()}
+        elif name in _STRUCT_LISTS and isinstance(value, list):
+            found[name] = [_coerced(item) if isinstance(item, dict) else item for item in value]
+        else:
+            found[name] = value
+    return found
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return scalars.float32_text(value)
+    return str(value) if isinstance(value, int) else value
 
 
 def generate(tree: Tree, places: Places, directory: str, content: JSON | None, spec: BuildSpec) -> Generated:
@@ -153,8 +206,9 @@ def generate(tree: Tree, places: Places, directory: str, content: JSON | None, s
         merged, unknown = canonical(content)
         # Flux decodes into kustomize's struct and writes that, so unknown fields vanish here.
         for field in unknown:
-            del merged[field]
+            merged.pop(field)
             warnings.append(f"{name}: unknown field {field!r} is ignored")
+        merged = _coerced(merged)
         if not merged.get("resources"):
             merged["buildMetadata"] = ["originAnnotations"]
     _merge(merged, spec)

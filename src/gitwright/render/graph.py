@@ -56,7 +56,8 @@ def check_graph(edges: Mapping[str, Set[str]], top: str, show: Callable[[str], s
 
 def _cycle(way: list[str], show: Callable[[str], str]) -> BuildError:
     last, again = show(way[-2]), show(way[-1])
+    text = f"candidate root '{again}' contains visited root '{again}'"
     return BuildError(
-        f"{PREFIX}: accumulating resources: cycle detected: candidate root '{again}' contains visited root '{again}'",
+        f"{PREFIX}: accumulating resources: cycle detected: {text}",
         detail=f"{last} leads back: " + " -> ".join(path or "." for path in way),
     )

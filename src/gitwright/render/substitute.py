@@ -266,7 +266,7 @@ class _Expander:
             if self._strict and piece.operator not in _DEFAULTS:
                 raise SubstitutionError(
                     f'variable substitution failed: variable not set (strict mode): "{piece.name}"',
-                    hint=f"set {piece.name} in spec.postBuild, or give it a default: ${{{piece.name}:=value}}",
+                    hint=f"set {piece.name} in spec.postBuild, or write ${{{piece.name}:=default}}",
                 )
             value = ""
         self._spend(piece, value, arguments)

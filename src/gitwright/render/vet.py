@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitwright.artifact.tree import Tree
+from gitwright.artifact.tree import Tree, TreeError
 from gitwright.core.errors import Transient
 from gitwright.core.objects import JSON
 from gitwright.formats import yaml
@@ -97,6 +97,7 @@ class _Found:
     yaml: set[str] = field(default_factory=set)
     directories: set[str] = field(default_factory=set)
     kustomizations: dict[str, JSON] = field(default_factory=dict)
+    texts: list[tuple[str, str]] = field(default_factory=list)
     plugins: list[tuple[str, str]] = field(default_factory=list)
     edges: dict[str, set[str]] = field(default_factory=dict)
     whole: bool = False
@@ -188,7 +189,10 @@ class _Walk:
             ) from None
 
     async def _read(self, paths: list[str]) -> dict[str, bytes]:
-        return await self._tree.read(paths, limit=files.MAX_FILE)
+        try:
+            return await self._tree.read(paths, limit=files.MAX_FILE)
+        except TreeError as error:
+            raise BuildError(f"{PREFIX}: {error.message}", place=error.place) from None
 
     async def _next(self) -> None:
         """Look into every folder that is waiting."""
@@ -213,13 +217,17 @@ class _Walk:
         """Note a kustomization and everything that it names."""
         self._found.kustomizations[path] = content
         self._found.directories.add(visit.directory)
-        named = files.named(content)
+        try:
+            named = files.named(content)
+        except yaml.YamlError as error:
+            raise BuildError(f"{PREFIX}: invalid Kustomization: {error.message}", place=path) from None
+        self._found.texts += [(path, text) for text in named.texts]
         if not named.complete:
             self._found.whole = True
         if visit.owner is not None and named.changing:
             raise BuildError(
                 f"{PREFIX}: {path} gives generators or transformers and uses {', '.join(named.changing)}",
-                hint="a folder of plugins may only list resources: what they read could not be vetted otherwise",
+                hint="a folder of plugins may only list resources, so that what they read can be vetted",
             )
         for target in named.bases:
             self._resource(visit, target)
@@ -339,7 +347,9 @@ class _Walk:
         contents = await self._read(sorted(wanted))
         ids = {path: file.id for path in self._found.yaml & wanted if (file := self._tree.file(path))}
         try:
-            await self._known.check({path: (ids[path], contents[path]) for path in sorted(ids)})
+            await self._known.check(
+                {path: (ids[path], contents[path]) for path in sorted(ids)}, self._found.texts
+            )
         except yaml.YamlLimit as error:
             raise BuildError(f"{PREFIX}: {error.message}", place=error.place, detail=error.detail) from None
         for path, content in self._found.kustomizations.items():

@@ -349,10 +349,10 @@ class Settings:
         About(
             "bytes",
             "Build",
-            "Memory limit of one build; 0 for none.",
+            "Memory limit of one build.",
             "Half of the installed pod's memory: a hostile kustomization fails its own object only (S3).",
             "bytes",
-            0,
+            268435456,
         ),
     ] = 1024**3
     render_remember: Annotated[

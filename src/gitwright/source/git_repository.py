@@ -159,10 +159,15 @@ async def observe(
         await on_new(resolved.revision)
     left = max(0.001, deadline - loop.time())
     commit = await mirrors.fetch(url, access, ref, resolved, left)
-    tree = await tree_of(spec, commit, mirrors)
-    artifact = await store.put(
-        KIND, namespace, name, commit.revision, tree, id=commit.sha, config=spec.config
-    )
+    try:
+        tree = await tree_of(spec, commit, mirrors)
+        artifact = await store.put(
+            KIND, namespace, name, commit.revision, tree, id=commit.sha, config=spec.config
+        )
+    except BlobMissing:
+        # The mirror is damaged; without it the next try fetches everything again.
+        await mirrors.forget(url, access)
+        raise
     changed = current is None or current.digest != artifact.digest
     return Observed(commit.revision, shorten(commit.subject), artifact, fetched=True, changed=changed)
 

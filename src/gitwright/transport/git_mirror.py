@@ -235,12 +235,18 @@ class Mirror:
         """
         if sha not in self._entries:
             out = await self._local("ls-tree", "-r", "-z", "-l", "--full-tree", _REFS + sha)
-            if out.code != 0:
-                raise GitError(f"unable to read the tree of commit '{sha}'", detail=_line(out.stderr))
-            found, links = await asyncio.to_thread(_parse_tree, out.stdout, self._limits)
-            if links:
+            try:
+                if out.code != 0:
+                    raise BlobGone(_line(out.stderr))
+                found, links = await asyncio.to_thread(_parse_tree, out.stdout, self._limits)
                 ids = tuple(dict.fromkeys(found[path].id for path in links))
-                targets = await self.blobs(ids)
+                targets = await self.blobs(ids) if ids else {}
+            except BlobGone as error:
+                # A mirror that cannot be read is of no use; the next try fetches again.
+                await self.delete()
+                text = f"unable to read the tree of commit '{sha}'"
+                raise GitError(text, detail=error.message) from error
+            if links:
                 for path in links:
                     entry = found[path]
                     target = targets[entry.id].decode(errors="surrogateescape")
@@ -288,7 +294,7 @@ class Mirror:
         try:
             await self._ask(arguments, timeout, watch=self._fits)
         except RemoteFailed as error:
-            if not _DAMAGE.search(error.failure.detail):
+            if not _DAMAGE.search(f"{error.failure.words}\n{error.failure.detail}"):
                 raise
             # A mirror is a cache: a damaged one is made anew.
             await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
@@ -473,6 +479,8 @@ def _parse_tree(text: bytes, limits: MirrorLimits) -> tuple[dict[str, Entry], li
         if kind != b"blob":
             continue
         path = name.decode(errors="surrogateescape")
+        if not size.isdigit():
+            raise BlobGone(f"the blob of {path} is not in the mirror")
         found[path] = Entry(blob.decode(), int(size), mode == b"100755")
         if mode == b"120000":
             if int(size) > _LINK_BYTES:
