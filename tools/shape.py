@@ -54,25 +54,25 @@ def cycles() -> Iterator[str]:
         name = ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
         names[name] = tree, path.name == "__init__.py"
     for name, (tree, package) in names.items():
-        graph[name] = {target for target in imports(tree, name, package) if target in names and target != name}
+        found = {target if target in names else base for base, target in imports(tree, name, package)}
+        graph[name] = {target for target in found if target in names and target != name}
     for component in components(graph):
         if len(component) > 1:
             yield "import cycle: " + " -> ".join([*component, component[0]])
 
 
-def imports(tree: ast.Module, name: str, package: bool) -> Iterator[str]:
-    """Give the modules that a module imports anywhere in its text."""
+def imports(tree: ast.Module, name: str, package: bool) -> Iterator[tuple[str, str]]:
+    """Give what a module imports anywhere in its text: the module, and the name taken from it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = name.split(".")
                 keep = len(parts) - node.level + (1 if package else 0)
                 base = ".".join([*parts[:keep], *([base] if base else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield from ((base, f"{base}.{alias.name}") for alias in node.names)
 
 
 def components(graph: dict[str, set[str]]) -> list[list[str]]:
@@ -113,9 +113,10 @@ def shells() -> Iterator[str]:
             if not isinstance(node, ast.Call):
                 continue
             function = node.func
-            if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-                if (function.value.id, function.attr) in forbidden:
-                    yield f"{path}:{node.lineno}: starts a shell"
+            owner = getattr(function, "value", None)
+            if isinstance(function, ast.Attribute) and isinstance(owner, ast.Name):
+                found = (owner.id, function.attr) in forbidden
+                yield from [f"{path}:{node.lineno}: starts a shell"] if found else []
             for keyword in node.keywords:
                 if keyword.arg == "shell" and getattr(keyword.value, "value", False):
                     yield f"{path}:{node.lineno}: starts a shell"

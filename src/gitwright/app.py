@@ -27,13 +27,14 @@ from gitwright.apply.estate import Estate
 from gitwright.artifact.serve import resolve
 from gitwright.artifact.store import Store
 from gitwright.controllers.building import Builder
+from gitwright.controllers.crew import KIND as KUSTOMIZATION
+from gitwright.controllers.crew import Crew
+from gitwright.controllers.crew import Options as KustomizationOptions
 from gitwright.controllers.desk import Clocks, Desk, keep
 from gitwright.controllers.git_repository import KIND as GIT
 from gitwright.controllers.git_repository import GitRepositoryReconciler
 from gitwright.controllers.git_repository import Options as GitOptions
-from gitwright.controllers.kustomization import KIND as KUSTOMIZATION
 from gitwright.controllers.kustomization import KustomizationReconciler
-from gitwright.controllers.kustomization import Options as KustomizationOptions
 from gitwright.controllers.wiring import Wiring
 from gitwright.core.objects import GVK, JSON
 from gitwright.kube import config as kubeconfig
@@ -182,11 +183,11 @@ async def _run_engine(
         redactor=parts.redactor,
         log=parts.log,
     )
-    builder = Builder(_renderer(settings, root), parts.redactor, strict=settings.strict_substitutions)
+    builder = Builder(_renderer(parts, root), parts.redactor, strict=settings.strict_substitutions)
     namespace = "" if settings.watch_all_namespaces else settings.runtime_namespace
     estate = Estate(cluster, namespace, settings.override_manager)
     engine = Engine(estate, settings.concurrent_ssa)
-    reconciler = KustomizationReconciler(desk, engine, builder, _kustomization_options(settings))
+    reconciler = KustomizationReconciler(Crew(desk, engine, _kustomization_options(settings)), builder)
     sources = GitRepositoryReconciler(
         desk,
         parts.client,
@@ -239,7 +240,7 @@ def _server(
 
 async def _own(cluster: Cluster, gvk: GVK, namespace: str, settings: Settings) -> Informer[JSON]:
     return await cluster.informer(
-        gvk, keep, namespace=namespace, labels=settings.watch_label_selector, token="own"
+        gvk, keep, namespace=namespace, labels=settings.watch_label_selector, view="own"
     )
 
 
@@ -314,7 +315,8 @@ def _kustomization_options(settings: Settings) -> KustomizationOptions:
     )
 
 
-def _renderer(settings: Settings, root: Path) -> Renderer:
+def _renderer(parts: Parts, root: Path) -> Renderer:
+    settings = parts.settings
     return Renderer(
         kubectl=settings.kubectl or _kubectl(),
         workers=settings.render_workers,
@@ -322,6 +324,8 @@ def _renderer(settings: Settings, root: Path) -> Renderer:
         scratch=_memory(root),
         remember=settings.render_remember,
         limits=ChildLimits(memory=settings.render_memory),
+        observe=parts.metrics.built,
+        clock=parts.clocks.monotonic,
     )
 
 

@@ -2,7 +2,8 @@
 
 Role: pure. Not a difference are, and nothing else:
 
-- text that follows Flux's own message, on lines of its own;
+- text that follows Flux's own message, on lines of its own (two events that differ in it
+  alone are one);
 - wording of git, kustomize and CEL inside a message: its beginning and the reason must match;
 - the message of `Reconciling`; and that condition itself where one side only caught it in
   the moment of progress, since it may be missing from a snapshot then;
@@ -143,6 +144,11 @@ def same_message(recorded: str, shown: str, reason: str) -> bool:
     cel = _CEL.search(recorded)
     if cel:
         return shown.startswith(recorded[: cel.end()])
+    return _begins_with(shown, recorded)
+
+
+def _begins_with(shown: str, recorded: str) -> bool:
+    """Tell whether a text is another one, or goes on after it on lines of its own."""
     if not shown.startswith(recorded):
         return False
     rest = shown[len(recorded) :]
@@ -226,7 +232,7 @@ def _events(recorded: Sequence[str], shown: Sequence[str]) -> Iterator[Differenc
         lines = _progress(one), _progress(other)
         if lines[0] != lines[1]:
             yield Difference(f"events/{subject}/Progressing", *lines)
-        rest = _others(one), _others(other)
+        rest = _others(one), _without_additions(_others(one), _others(other))
         same = len(rest[0]) == len(rest[1]) and all(map(_same_event, *rest))
         if not same:
             yield Difference(f"events/{subject}", *([" ".join(event) for event in side] for side in rest))
@@ -256,6 +262,17 @@ def _progress(events: Sequence[tuple[str, str, str]]) -> list[str]:
 
 def _others(events: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     return [event for event in events if event[1] != "Progressing:"]
+
+
+def _without_additions(
+    recorded: Sequence[tuple[str, str, str]], shown: Sequence[tuple[str, str, str]]
+) -> list[tuple[str, str, str]]:
+    """Give what is shown, each event once by Flux's own text: what follows it makes no other event."""
+    found: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+    for event in shown:
+        same = (known for known in recorded if known[:2] == event[:2] and _begins_with(event[2], known[2]))
+        found.setdefault(next(same, event), event)
+    return list(found.values())
 
 
 def _same_event(recorded: tuple[str, str, str], shown: tuple[str, str, str]) -> bool:

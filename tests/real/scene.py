@@ -224,15 +224,14 @@ class Scene:
             NotSeenError: not within `patience` seconds; with the last state.
         """
         where = namespace or self.namespace
-        last = await self.get(kind, name, where)
+        path = await self.api.path(VERSIONS[kind], kind, where)
+        listed = await self.api.request("GET", path)
+        last = next((item for item in listed["items"] if item["metadata"]["name"] == name), None)
         if meets(last):
             return last or {}
+        version = listed["metadata"]["resourceVersion"]
         try:
-            async with asyncio.timeout(patience), watching(self.api, kind, where) as events:
-                # What exists comes first; what vanished before the watch began must be looked for.
-                last = await self.get(kind, name, where)
-                if meets(last):
-                    return last or {}
+            async with asyncio.timeout(patience), watching(self.api, kind, where, version) as events:
                 async for event in events:
                     if event["object"]["metadata"]["name"] != name:
                         continue

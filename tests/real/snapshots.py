@@ -40,6 +40,9 @@ CLUSTER_KINDS: Final = (
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
 )
 
+# What recordings show of an object that is not Flux's. A ConfigMap's `immutable`, say, is not shown though
+# managers that own it are.
+_CONTENT: Final = ("spec", "data", "type", "rules", "roleRef", "subjects")
 _UNSEEN_META: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 # Of the status of Flux's kinds: times, generations, digests.
 _UNSEEN_STATUS: Final = (
@@ -135,8 +138,7 @@ def view(obj: JSON) -> JSON:
     if is_flux(obj["apiVersion"]):
         shown["status"] = _flux_status(obj.get("status", {}))
     else:
-        hidden = ("apiVersion", "kind", "metadata", "status")
-        shown |= {key: value for key, value in obj.items() if key not in hidden}
+        shown |= {key: obj[key] for key in _CONTENT if key in obj}
     shown["managers"] = managers(obj["metadata"].get("managedFields", []))
     return shown
 

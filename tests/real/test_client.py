@@ -384,9 +384,9 @@ async def test_a_cluster_shares_informers_and_ends_them(cluster: RealCluster, na
     """Users of one selection share one informer, which ends with the last of them or with the cluster."""
     opened = await Client.open(config.load(str(cluster.kubeconfig()), None, {}))
     async with Cluster("", opened) as value:
-        first = await value.informer(CONFIG_MAP, rev, namespace=namespace, token="rev")
-        second = await value.informer(CONFIG_MAP, rev, namespace=namespace, token="rev")
-        other = await value.informer(CONFIG_MAP, rev, namespace=namespace, token="other")
+        first = await value.informer(CONFIG_MAP, rev, namespace=namespace, view="rev")
+        second = await value.informer(CONFIG_MAP, rev, namespace=namespace, view="rev")
+        other = await value.informer(CONFIG_MAP, rev, namespace=namespace, view="other")
         assert first is second
         assert first is not other
         await first.synced(20)
@@ -394,7 +394,7 @@ async def test_a_cluster_shares_informers_and_ends_them(cluster: RealCluster, na
         await opened.create(config_map("x", namespace, rev="1"), field_manager="test")
         await eventually(lambda: second.get(namespace, "x") == "1")
         await value.release(second)
-        third = await value.informer(CONFIG_MAP, rev, namespace=namespace, token="rev")
+        third = await value.informer(CONFIG_MAP, rev, namespace=namespace, view="rev")
         assert third is not first
         await third.synced(20)
         names = {task.get_name() for task in asyncio.all_tasks()}

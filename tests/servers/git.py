@@ -1,14 +1,13 @@
-"""Git servers for tests: smart HTTP and HTTPS, ssh, a CONNECT proxy, and repositories to serve.
+"""Git servers for tests: repositories, and smart HTTP and HTTPS that serve them.
 
-Role: real `git http-backend` and real `sshd` on loopback, serving a folder of bare
-repositories. Knows nothing of gitwright.
+Role: real `git http-backend` on loopback, serving a folder of bare repositories;
+the ssh server and the proxy are here by name too. Knows nothing of gitwright.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import getpass
 import gzip
 import http.server
 import os
@@ -20,12 +19,14 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tests.servers.certificates import CertificateAuthority, KeyPair, ServerTLS
+from tests.servers.proxy import ConnectProxy
+from tests.servers.ssh import SshGitServer, make_key
 
 __all__ = [
     "CertificateAuthority",
@@ -428,231 +429,6 @@ class GitServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-@dataclass
-class ConnectProxy:
-    """An HTTP proxy that leads chosen names to local servers and refuses all others.
-
-    `CONNECT github.com:443` goes to `routes["github.com:443"]`; a plain request for
-    `http://name/...` goes to `routes["name:80"]`.
-
-    Args:
-        routes: "host:port" -> address of the server that answers for it.
-        username: demand basic proxy authentication by this user ...
-        password: ... and this password.
-    """
-
-    routes: Mapping[str, tuple[str, int]]
-    username: str = ""
-    password: str = ""
-    seen: list[str] = field(default_factory=list)
-    _listener: socket.socket | None = None
-
-    @property
-    def url(self) -> str:
-        """The proxy's own URL, without credentials."""
-        if self._listener is None:
-            raise RuntimeError("the proxy is not started")
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def start(self) -> ConnectProxy:
-        """Listen on a free loopback port."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Stop listening."""
-        if self._listener is not None:
-            # Closing alone does not wake a thread that waits in accept.
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
-
-    def __enter__(self) -> ConnectProxy:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._client, args=(connection,), daemon=True).start()
-
-    def _client(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError, ValueError):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                if not (part := client.recv(65536)):
-                    return
-                head += part
-            lines = head.split(b"\r\n\r\n", 1)[0].decode("latin-1").split("\r\n")
-            method, target, _ = lines[0].split(" ")
-            if not self._admits(lines[1:]):
-                client.sendall(
-                    b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=p\r\n"
-                    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-                )
-                return
-            name = target if method == "CONNECT" else _authority(target)
-            self.seen.append(f"{method} {name}")
-            address = self.routes.get(name)
-            if address is None:
-                client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            with socket.create_connection(address) as upstream:
-                if method == "CONNECT":
-                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                else:
-                    upstream.sendall(head)
-                _pump(client, upstream)
-
-    def _admits(self, headers: list[str]) -> bool:
-        if not self.username:
-            return True
-        wanted = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-        return any(
-            line.lower().startswith("proxy-authorization:") and line.endswith(f"Basic {wanted}")
-            for line in headers
-        )
-
-
-def _authority(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-
-
-def _pump(left: socket.socket, right: socket.socket) -> None:
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    back = threading.Thread(target=copy, args=(right, left), daemon=True)
-    back.start()
-    copy(left, right)
-    back.join()
-
-
-def make_key(path: Path, *, passphrase: str = "", kind: str = "ed25519") -> bytes:
-    """Make an ssh key pair at `path` and `path`.pub; give the private key's text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "gitwright", "-f", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    return path.read_bytes()
-
-
-class SshGitServer:
-    """The system's own sshd, unprivileged, serving a folder of bare repositories.
-
-    A context manager. `identity` is a private key it admits, `known_hosts` its own
-    key as a client's file wants it.
-
-    Args:
-        root: the folder of bare repositories.
-        scratch: a folder for keys and configuration.
-        passphrase: protect the client's key by this passphrase.
-    """
-
-    def __init__(self, root: Path, scratch: Path, *, passphrase: str = "") -> None:
-        self.root = root
-        self.user = getpass.getuser()
-        self.port = 0
-        self._scratch = scratch
-        self._process: subprocess.Popen[bytes] | None = None
-        self.identity = make_key(scratch / "client", passphrase=passphrase)
-        make_key(scratch / "host")
-        authorized = scratch / "authorized_keys"
-        authorized.write_bytes((scratch / "client.pub").read_bytes())
-        authorized.chmod(0o600)
-
-    @staticmethod
-    def available() -> str:
-        """Give the path of sshd, or an empty text when it is not installed."""
-        return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.defpath) or ""
-
-    @property
-    def known_hosts(self) -> bytes:
-        """The line for a known_hosts file."""
-        public = (self._scratch / "host.pub").read_text().split()
-        return f"[127.0.0.1]:{self.port} {public[0]} {public[1]}\n".encode()
-
-    def url(self, name: str) -> str:
-        """Give the ssh URL of repository `name`."""
-        return f"ssh://{self.user}@127.0.0.1:{self.port}{self.root / name}.git"
-
-    def start(self) -> SshGitServer:
-        """Start sshd and wait until it accepts connections.
-
-        Raises:
-            RuntimeError: sshd is missing or does not start.
-        """
-        binary = self.available()
-        if not binary:
-            raise RuntimeError("sshd is not installed (Debian: openssh-server)")
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # sshd as root refuses to start without it
-        self.port = self.port or _free_port()
-        command = [binary, "-D", "-e", "-f", str(self._configuration())]
-        with (self._scratch / "sshd.log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return self
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.02)
-        self.stop()
-        raise RuntimeError("sshd did not start: " + (self._scratch / "sshd.log").read_text())
-
-    def _configuration(self) -> Path:
-        path = self._scratch / "sshd_config"
-        lines = [
-            f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
-            f"HostKey {self._scratch / 'host'}",
-            f"AuthorizedKeysFile {self._scratch / 'authorized_keys'}",
-            f"PidFile {self._scratch / 'sshd.pid'}",
-            "StrictModes no",
-            "UsePAM no",
-            "PermitRootLogin yes",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-            "AcceptEnv GIT_PROTOCOL",
-            "MaxStartups 100",
-        ]
-        path.write_text("\n".join(lines) + "\n")
-        return path
-
-    def stop(self) -> None:
-        """End sshd."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-    def __enter__(self) -> SshGitServer:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

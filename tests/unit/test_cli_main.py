@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from gitwright import __version__, cli
 from gitwright.cli.failures import Misuse, Negative, TimedOut, exit_code
 from gitwright.cli.options import Options, options_of
-from gitwright.cli.run import shared
+from gitwright.cli.run import interrupt, shared
 from gitwright.core.errors import Denied, Stalled, Transient
 from gitwright.settings import OPTIONS
 
@@ -142,6 +143,24 @@ def test_shared_options_of_run_become_settings() -> None:
         "runtime-namespace": "n",
         "log-level": "debug",
     }
+
+
+async def test_the_second_interrupt_does_not_wait() -> None:
+    """The first interrupt asks the engine to stop, the second cancels what still runs."""
+    stop = asyncio.Event()
+    work: asyncio.Task[int] = asyncio.create_task(_never())
+    await asyncio.sleep(0)
+    interrupt(stop, work)
+    assert stop.is_set()
+    assert not work.cancelling()
+    interrupt(stop, work)
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+
+async def _never() -> int:
+    await asyncio.Event().wait()
+    return 0
 
 
 def test_the_version_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:

@@ -290,9 +290,9 @@ async def test_a_cluster_shares_informers_and_ends_what_it_started() -> None:
     api.put("a", "1")
     async with serving(api) as url:
         cluster = Cluster("", await Client.open(ConnectionConfig(url)))
-        first = await cluster.informer(WIDGET, rev, token="t")
-        assert await cluster.informer(WIDGET, rev, token="t") is first
-        other = await cluster.informer(WIDGET, rev, labels="a=b", token="t")
+        first = await cluster.informer(WIDGET, rev, view="t")
+        assert await cluster.informer(WIDGET, rev, view="t") is first
+        other = await cluster.informer(WIDGET, rev, labels="a=b", view="t")
         assert other is not first
         await asyncio.gather(first.synced(10), other.synced(10))
         await cluster.release(first)

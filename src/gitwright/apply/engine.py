@@ -17,16 +17,18 @@ import orjson
 
 from gitwright.apply.estate import Estate
 from gitwright.apply.inventory import Inventory
-from gitwright.apply.live import FIELD_MANAGER, FLUX_CONTROLLER, Owner, differing, marks_of
-from gitwright.apply.plan import Answer, Change, ChangeSet, Plan, Step, may_delete, opted_out
+from gitwright.apply.live import FIELD_MANAGER, FLUX_CONTROLLER, Live, Owner, differing, marks_of
+from gitwright.apply.plan import Answer, Change, ChangeSet, Plan, Step, may_delete, opted_out, to_tidy
 from gitwright.apply.wait import wait_gone, watched_by_name
 from gitwright.core.errors import GitwrightError, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
 from gitwright.kube import fields
 from gitwright.kube.client import Client
-from gitwright.kube.errors import ApiError, NoKindMatch, NotFound
+from gitwright.kube.errors import ApiError, Conflict, NoKindMatch, NotFound
 
 TOOLKIT = ".toolkit.fluxcd.io"
+# Of a write that is bound to a resource version.
+TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Engine:
         if why:
             return _Checked(step, exists=True, skipped=why)
         live = step.live
-        tidy = live is not None and live.untidy and "ssa=merge" not in wish
+        tidy = live is not None and to_tidy(wish, live)
         same = live is not None and not tidy and self.estate.project(answer).owned == live.owned
         return _Checked(step, exists=exists, same=same and live is not None and live.owner == rights.owner)
 
@@ -243,7 +245,7 @@ class Engine:
         if item.recreate:
             await self._remove(step, rights)
             item = _Checked(step, exists=False)
-        elif item.exists and "ssa=merge" not in marks_of(manifest.load()):
+        elif item.exists:
             await self._tidy(step, rights)
         try:
             live = self.estate.learn(await self._send(manifest, rights, dry_run=False))
@@ -274,33 +276,44 @@ class Engine:
 
         Source: spec/flux-v2.md 3.3 item 8.
         """
-        live, key = step.live, step.key
-        if live is None:
-            # Not ours until now, so the watch did not show it: look at it once.
-            try:
-                live = self.estate.project(
-                    await rights.client.get(step.manifest.gvk, key.name, key.namespace)
-                )
-            except NotFound:
-                return
-        if not live.untidy:
+        live, key, gvk = step.live, step.key, step.manifest.gvk
+        wish = marks_of(step.manifest.load())
+        if live is None and "ssa=merge" in wish:
             return
+        for attempt in range(1, TRIES + 1):
+            if live is None:
+                # Not ours until now, or changed meanwhile, so what the watch showed will not do.
+                try:
+                    live = self.estate.project(await rights.client.get(gvk, key.name, key.namespace))
+                except NotFound:
+                    return
+            if not to_tidy(wish, live):
+                return
+            patch = self._tidying(live)
+            try:
+                await rights.client.patch(
+                    gvk, key.name, key.namespace, patch, kind="json", field_manager=FIELD_MANAGER
+                )
+                return
+            except ApiError as error:
+                # Controllers write a workload's status all the time, most of all after an edit.
+                if isinstance(error, Conflict) and attempt < TRIES:
+                    live = None
+                    continue
+                raise Transient(
+                    f"{key.subject} metadata.managedFields cleanup failed: {error.message}",
+                    reason="ReconciliationFailed",
+                    subject=key.subject,
+                ) from error
+
+    def _tidying(self, live: Live) -> list[JSON]:
         patch: list[JSON] = [{"op": "remove", "path": path} for path in live.leftovers]
         if live.entries:
             merged = fields.take_over(orjson.loads(live.entries), FIELD_MANAGER, extra=self.estate.extra)
             if merged is not None:
                 patch.append({"op": "replace", "path": "/metadata/managedFields", "value": merged})
         patch.append({"op": "replace", "path": "/metadata/resourceVersion", "value": str(live.version)})
-        try:
-            await rights.client.patch(
-                step.manifest.gvk, key.name, key.namespace, patch, kind="json", field_manager=FIELD_MANAGER
-            )
-        except ApiError as error:
-            raise Transient(
-                f"{key.subject} metadata.managedFields cleanup failed: {error.message}",
-                reason="ReconciliationFailed",
-                subject=key.subject,
-            ) from error
+        return patch
 
     async def _remove(self, step: Step, rights: Rights) -> None:
         """Delete an object whose immutable fields changed, and wait until it is gone."""

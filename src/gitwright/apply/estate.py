@@ -80,7 +80,7 @@ class Estate:
 
     async def _start(self, gvk: GVK) -> None:
         informer = await self.cluster.informer(
-            gvk, self.project, namespace=self._namespace, labels=OWNER_NAME, token="estate"
+            gvk, self.project, namespace=self._namespace, labels=OWNER_NAME, view="estate"
         )
         informer.subscribe(self._changed)
         self._informers[gvk] = informer

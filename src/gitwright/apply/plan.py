@@ -176,7 +176,7 @@ def _decide(manifest: Manifest, live: Live | None, answer: Answer | None, option
         return Step(manifest, live, "skip", "exists already and is applied only if not present")
     if live.owner != options.owner and not options.renewed:
         return Step(manifest, live, "keep", f"belongs to Kustomization {live.owner} now")
-    tidy = live.untidy and (options.renewed or options.forced) and "ssa=merge" not in wish
+    tidy = (options.renewed or options.forced) and to_tidy(wish, live)
     if live.deleting:
         return Step(manifest, live, "keep" if options.trusted else "check", "is being deleted")
     if answer is not None and answer.manifest == manifest.digest:
@@ -186,6 +186,15 @@ def _decide(manifest: Manifest, live: Live | None, answer: Answer | None, option
     if answer is None and not tidy and live.owner == options.owner and fits(body, live.owned):
         return Step(manifest, live, "keep")
     return Step(manifest, live, "check", "changed")
+
+
+def to_tidy(wish: frozenset[str], live: Live) -> bool:
+    """Tell whether an apply must remove what other appliers own or left.
+
+    Not where `ssa: Merge` stands on the wanted or the live object: a manifest that just
+    lost it still merges once. Source: spec/flux-v2.md 3.3 item 8; recording object-annotations.
+    """
+    return live.untidy and "ssa=merge" not in wish and "ssa=merge" not in live.marks
 
 
 def opted_out(wish: frozenset[str], live: frozenset[str]) -> str:

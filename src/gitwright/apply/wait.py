@@ -43,7 +43,7 @@ async def watched_by_name(
     """
     return {
         key: await estate.cluster.informer(
-            gvk, estate.project, namespace=key.namespace, fields=f"metadata.name={key.name}", token="health"
+            gvk, estate.project, namespace=key.namespace, fields=f"metadata.name={key.name}", view="health"
         )
         for gvk, key in targets
     }

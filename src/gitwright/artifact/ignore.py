@@ -184,14 +184,26 @@ class Matcher:
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self._patterns = tuple(patterns)[::-1]
+        self._by_path = tuple(pattern for pattern in self._patterns if len(pattern.segments) > 1)
+        self._names = tuple(pattern.matchers[0] for pattern in self._patterns if len(pattern.segments) == 1)
+        self._known: dict[str, bool] = {}
 
     def excludes(self, path: str, is_dir: bool = False) -> bool:
         """Tell whether a path, such as `docs/a.md`, stays out."""
         names = path.split("/")
-        for pattern in self._patterns:
+        # Most names match no pattern of a single name, and directories' names come again and again.
+        for pattern in self._patterns if any(map(self._matters, names)) else self._by_path:
             if pattern.matches(names, is_dir):
                 return not pattern.include
         return False
+
+    def _matters(self, name: str) -> bool:
+        """Tell whether any pattern of a single name matches this one."""
+        known = self._known.get(name)
+        if known is None:
+            known = any(expression is not None and expression.fullmatch(name) for expression in self._names)
+            self._known[name] = known
+        return known
 
 
 def lines(text: str, domain: Sequence[str] = ()) -> list[Pattern]:

@@ -53,7 +53,8 @@ def install(session: Session, image: str, export_only: bool, lockdown: bool, wai
     )
     if export_only:
         return _export(session, objects)
-    return session.run(_install(session, objects, wait))
+    gone = manifests.superseded(session.options.namespace, lockdown)
+    return session.run(_install(session, objects, gone, wait))
 
 
 def _export(session: Session, objects: list[JSON]) -> int:
@@ -69,7 +70,7 @@ def _export(session: Session, objects: list[JSON]) -> int:
     return YES
 
 
-async def _install(session: Session, objects: list[JSON], wait: bool) -> int:
+async def _install(session: Session, objects: list[JSON], gone: list[JSON], wait: bool) -> int:
     console, namespace = session.console, session.options.namespace
     async with connected(session) as client:
         await _warn_of_flux(session, client)
@@ -82,6 +83,8 @@ async def _install(session: Session, objects: list[JSON], wait: bool) -> int:
         for obj in objects:
             if gvk_of(obj) != CRD:
                 await _put(session, client, obj)
+        for obj in gone:
+            await _remove(session, client, obj)
         if wait:
             for obj in objects:
                 if gvk_of(obj) == DEPLOYMENT:
@@ -119,6 +122,16 @@ async def _put(session: Session, client: Client, obj: JSON) -> None:
         obj = with_keys_of(obj, live)
     answer = await client.apply(obj, gvk, key.name, key.namespace, field_manager=meta.INSTALL_MANAGER)
     session.console.success(f"{key.subject} {_done(live, answer)}")
+
+
+async def _remove(session: Session, client: Client, obj: JSON) -> None:
+    """Take away what only the other profile has: rights that lockdown must not leave behind."""
+    gvk, key = gvk_of(obj), key_of(obj)
+    try:
+        await client.delete(gvk, key.name, key.namespace)
+    except NotFound:
+        return
+    session.console.success(f"{key.subject} deleted, it belongs to the other profile")
 
 
 def kept(wanted: JSON, live: JSON) -> str:

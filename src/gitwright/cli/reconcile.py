@@ -135,10 +135,12 @@ def conclude(session: Session, kind: Kind, obj: JSON, *, resumed: str = "") -> N
     word = f"{kind.name} {resumed}" if resumed else kind.name
     if answer is None or not answer.ready:
         name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+        message = answer.message if answer else "status unknown"
         raise Negative(
-            f"{word} reconciliation failed: {answer.message if answer else 'status unknown'}",
+            f"{word} reconciliation failed: {message}",
             subject=f"{kind.name}/{namespace}/{name}",
-            hint="see " + events_of(kind, namespace, name),
+            # The engine's own hint, which ends its message, is the better one.
+            hint="" if "\nhint: " in message else "see " + events_of(kind, namespace, name),
         )
     if resumed:
         session.console.success(f"{word} reconciliation completed")

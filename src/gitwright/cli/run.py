@@ -121,15 +121,20 @@ async def _run(settings: Settings) -> int:
     work = asyncio.create_task(app.run(settings, stop))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, _interrupt, stop, work)
+    loop.add_signal_handler(signal.SIGINT, interrupt, stop, work)
     try:
         return await work
     except asyncio.CancelledError:
         return INTERRUPTED
 
 
-def _interrupt(stop: asyncio.Event, work: asyncio.Task[int]) -> None:
-    """Stop gently, then at once, then without another word."""
+def interrupt(stop: asyncio.Event, work: asyncio.Task[int]) -> None:
+    """Take one interrupt: stop gently, then at once, then without another word.
+
+    Args:
+        stop: asks the engine to stop.
+        work: the engine.
+    """
     if not stop.is_set():
         stop.set()
     elif not work.cancelling():

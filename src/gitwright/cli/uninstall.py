@@ -165,6 +165,7 @@ class _Remover:
             if holder is None or not holder.live:
                 continue
             self._console.wait(f"waiting for {holder.identity} to let go of {name}")
+            self._console.progress.hint = "stop that engine first, then run this again"
             with contextlib.suppress(TimeoutError), self._console.waiting():
                 # One that was killed does not let go, but its lease runs out.
                 async with asyncio.timeout(holder.left + 1):

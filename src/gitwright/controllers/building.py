@@ -6,10 +6,11 @@ does, and reads variables as the tenant.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gitwright.api.base import plain
-from gitwright.api.kustomize import KustomizationSpec
+from gitwright.api.kustomize import KustomizationSpec, PostBuild
 from gitwright.artifact.store import Artifact
 from gitwright.controllers.references import variables
 from gitwright.core.errors import GitwrightError, Transient
@@ -62,8 +63,7 @@ class Builder:
                 values = await variables(spec, namespace, client, self._redactor) or {}
             except GitwrightError as error:
                 raise await self._at_first_object(artifact, wanted, error) from error
-            strategy = spec.post_build.substitute_strategy or "WithVariables"
-            substitution = Substitution(variables=values, strategy=strategy, strict=self._strict)
+            substitution = self._substitution(spec.post_build, values)
         rendered = await self._renderer.render(artifact.tree, wanted, substitution)
         return Built(rendered.manifests, rendered.digest)
 
@@ -86,10 +86,18 @@ class Builder:
 
     def remembered(self, artifact: Artifact, spec: KustomizationSpec) -> str | None:
         """Give the digest of a build that is remembered for this artifact, cheaply, or None."""
+        substitution = None
         if spec.post_build is not None:
-            return None
-        found = self._renderer.peek(artifact.tree, build_spec(spec), None)
+            if spec.post_build.substitute_from:
+                # Its variables lie in other objects, which are not read for a guess.
+                return None
+            substitution = self._substitution(spec.post_build, spec.post_build.substitute or {})
+        found = self._renderer.peek(artifact.tree, build_spec(spec), substitution)
         return found.digest if found else None
+
+    def _substitution(self, post_build: PostBuild, values: Mapping[str, str]) -> Substitution:
+        strategy = post_build.substitute_strategy or "WithVariables"
+        return Substitution(variables=values, strategy=strategy, strict=self._strict)
 
 
 def build_spec(spec: KustomizationSpec) -> BuildSpec:

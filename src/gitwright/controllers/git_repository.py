@@ -110,7 +110,7 @@ class GitRepositoryReconciler:
 
     async def _observe(self, obj: JSON, typed: GitRepository, slot: Slot) -> tuple[JSON, source.Observed]:
         _refuse_unsupported(typed)
-        if (obj.get("status") or {}).get("observedGeneration") != typed.generation:
+        if _unseen(obj, typed.generation):
             status = outcome.source_progress(obj, self._desk.now())
             obj = await self._desk.write_status(obj, status, meta.SOURCE_MANAGER)
         spec = await self._spec(typed)
@@ -223,6 +223,13 @@ class GitRepositoryReconciler:
             return
         await self._store.remove(KIND.kind, typed.namespace, typed.name)
         await self._desk.remove_finalizer(KIND, obj, meta.SOURCE_MANAGER)
+
+
+def _unseen(obj: JSON, generation: int) -> bool:
+    """Whether nothing was ever said of this generation; a retry must not hide the failure it retries."""
+    found = (obj.get("status") or {}).get("conditions") or []
+    ready = conditions.get(found, conditions.READY)
+    return ready is None or ready.get("observedGeneration") != generation
 
 
 def _named(typed: GitRepository, ref: LocalObjectReference | None) -> str:

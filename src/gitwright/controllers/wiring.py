@@ -13,8 +13,8 @@ from gitwright.api import meta
 from gitwright.apply.estate import Estate, Seen
 from gitwright.artifact.store import Store
 from gitwright.controllers.building import Builder
+from gitwright.controllers.crew import KIND as KUSTOMIZATION
 from gitwright.controllers.git_repository import KIND as GIT
-from gitwright.controllers.kustomization import KIND as KUSTOMIZATION
 from gitwright.controllers.kustomization import KustomizationReconciler
 from gitwright.core import conditions
 from gitwright.core.objects import GVK, JSON
@@ -115,7 +115,7 @@ class Wiring:
         if self._parts is None:
             return
         reconciler = self._parts[2]
-        if seen.drifted or reconciler.memory(seen.owner).unhealthy:
+        if seen.drifted or reconciler.unhealthy(seen.owner):
             request = Request(seen.owner.namespace, seen.owner.name)
             self._controllers[KUSTOMIZATION].enqueue(request, REPAIR)
 

@@ -294,7 +294,7 @@ class _Reader:
         kind = str(event.tag).removeprefix("tag:yaml.org,2002:")
         if kind == "binary":
             try:
-                return base64.b64decode(text).decode(errors="replace")
+                return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
             except (ValueError, binascii.Error):
                 raise self._error("!!binary value contains invalid base64 data") from None
         expected = _TAGGED.get(kind)

@@ -59,11 +59,11 @@ class Cluster:
         namespace: str = "",
         labels: str = "",
         fields: str = "",
-        token: str = "",
+        view: str = "",
     ) -> Informer[P]:
         """Give a running informer; it is not waited for. Give it back by `release`.
 
-        Who asks with the same kind, namespace, selectors and token gets the same one.
+        Who asks with the same kind, namespace, selectors and view gets the same one.
 
         Args:
             gvk: the kind.
@@ -71,14 +71,14 @@ class Cluster:
             namespace: empty for all.
             labels: a label selector.
             fields: a field selector.
-            token: names the projection, so that different ones are not mixed up.
+            view: names the projection, so that different ones are not mixed up.
 
         Raises:
             RuntimeError: the cluster is closed.
         """
         if self._closed:
             raise RuntimeError(f"cluster {self.name!r} is closed")
-        key = (gvk, namespace, labels, fields, token)
+        key = (gvk, namespace, labels, fields, view)
         shared = self._shared.get(key)
         if shared is None:
             made = Informer(

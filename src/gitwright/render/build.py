@@ -14,14 +14,15 @@ import json
 import os
 import re
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gitwright
 from gitwright.artifact.tree import Tree
-from gitwright.core.errors import Transient
+from gitwright.core.errors import GitwrightError, Transient
 from gitwright.core.objects import Manifest
 from gitwright.formats import yaml
 from gitwright.render import child
@@ -32,6 +33,8 @@ from gitwright.render.output import finish
 from gitwright.render.paths import hold
 from gitwright.render.substitute import Substitution
 from gitwright.render.vet import Closure, vet
+
+Observe = Callable[[str, float], None]
 
 _PER_INPUT = 4
 """Builds kept of one spec: enough for a revert, or branches that share a spec."""
@@ -88,6 +91,8 @@ class Renderer:
         remember: results to keep.
         limits: what one build may use.
         key: makes the digests of variables useless to anyone else; by default a fresh one.
+        observe: told of every build: `hit` (remembered), `miss` or `error`, and its seconds.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -100,6 +105,8 @@ class Renderer:
         remember: int,
         limits: child.ChildLimits | None = None,
         key: bytes = b"",
+        observe: Observe | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kubectl = kubectl
         self._timeout = timeout
@@ -108,6 +115,8 @@ class Renderer:
         self._limits = limits or child.ChildLimits()
         # Kept in memory alone; a plain digest would let a secret value be guessed and checked.
         self._key = key or secrets.token_bytes(32)
+        self._observe = observe or (lambda _result, _seconds: None)
+        self._clock = clock
         self._workers = asyncio.Semaphore(workers)
         self._known = Known()
         self._memory: OrderedDict[str, list[_Memory]] = OrderedDict()
@@ -149,16 +158,29 @@ class Renderer:
         """
         found = self.peek(tree, spec, substitution)
         if found is not None:
+            self._observe("hit", 0.0)
             return found
         key = self._input(spec, substitution)
-        root = folder(spec.digest())
         async with self._workers:
-            closure = await vet(tree, spec, root, self._known)
-            text, warnings = await self._build(closure, root)
-            manifests, digest = await asyncio.to_thread(finish, text, substitution)
-        rendered = Rendered(manifests, digest, False, (*closure.warnings, *warnings))
-        self._keep(key, _Memory(closure.facts, tree.digest(), replace(rendered, remembered=True)))
+            began = self._clock()
+            try:
+                rendered, facts = await self._render(tree, spec, substitution)
+            except GitwrightError:
+                self._observe("error", self._clock() - began)
+                raise
+            self._observe("miss", self._clock() - began)
+        self._keep(key, _Memory(facts, tree.digest(), replace(rendered, remembered=True)))
         return rendered
+
+    async def _render(
+        self, tree: Tree, spec: BuildSpec, substitution: Substitution | None
+    ) -> tuple[Rendered, tuple[tuple[str, str], ...]]:
+        """Build, and give the result and the facts it rests on."""
+        root = folder(spec.digest())
+        closure = await vet(tree, spec, root, self._known)
+        text, warnings = await self._build(closure, root)
+        manifests, digest = await asyncio.to_thread(finish, text, substitution)
+        return Rendered(manifests, digest, False, (*closure.warnings, *warnings)), closure.facts
 
     def _input(self, spec: BuildSpec, substitution: Substitution | None) -> str:
         """Give the digest of every input but the tree."""

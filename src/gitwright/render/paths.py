@@ -24,7 +24,7 @@ _BELOW = "below "
 # What kustomize takes for something to clone or download, whatever its case. Looser than
 # kustomize in doubt: such a path is refused, never looked up.
 _REMOTE = re.compile(
-    r"\s*(?:git::|gh:|https?:|file:|[a-z][a-z0-9+.-]*://|github\.com[:/]|[a-z][a-z0-9._-]*@)", re.IGNORECASE
+    r"\s*(?:gh:|https?:|file:|[a-z][a-z0-9+.-]*(?:://|::)|github\.com[:/]|[a-z][a-z0-9._-]*@)", re.IGNORECASE
 )
 # Flux's own, narrower test for spec.components.
 _FLUX_REMOTE = ("git::", "gh:", "ssh://", "https://", "http://", "git@", "github.com:", "github.com/")

@@ -369,37 +369,40 @@ def _glob(pattern: str) -> Callable[[str], bool] | None:
             at += 1
         else:
             out.append(re.escape(char))
-    chunks = [re.compile(chunk, re.DOTALL) for chunk in _chunks(out)]
+    chunks = [(re.compile("".join(chunk), re.DOTALL), len(chunk)) for chunk in _chunks(out)]
     return lambda text: _matches(chunks, text)
 
 
-def _chunks(parts: list[str]) -> list[str]:
-    chunks = [""]
+def _chunks(parts: list[str]) -> list[list[str]]:
+    chunks: list[list[str]] = [[]]
     for part in parts:
         if part == "*":
-            chunks.append("")
+            chunks.append([])
         else:
-            chunks[-1] += part
+            chunks[-1].append(part)
     return chunks
 
 
-def _matches(chunks: list[re.Pattern[str]], text: str) -> bool:
-    """Match chunks separated by stars, leftmost first: no backtracking over stars (S12)."""
+def _matches(chunks: list[tuple[re.Pattern[str], int]], text: str) -> bool:
+    """Match chunks separated by stars, leftmost first: no backtracking over stars (S12).
+
+    Args:
+        chunks: the expression of each chunk, and how many characters it matches: always as many.
+        text: what must match as a whole.
+    """
     if len(chunks) == 1:
-        return chunks[0].fullmatch(text) is not None
-    first = chunks[0].match(text)
+        return chunks[0][0].fullmatch(text) is not None
+    first = chunks[0][0].match(text)
     if first is None:
         return False
     at = first.end()
-    for chunk in chunks[1:-1]:
+    for chunk, _ in chunks[1:-1]:
         found = chunk.search(text, at)
         if found is None:
             return False
         at = found.end()
-    if not chunks[-1].pattern:
-        return True
-    # Every chunk matches a fixed number of characters, so the last one has only one place.
-    return any(chunks[-1].fullmatch(text, start) for start in range(at, len(text)))
+    last, width = chunks[-1]
+    return len(text) - width >= at and last.fullmatch(text, len(text) - width) is not None
 
 
 def _glob_class(pattern: str, at: int) -> tuple[str, int] | None:

@@ -349,12 +349,12 @@ class Settings:
         About(
             "bytes",
             "Build",
-            "Memory limit of one build.",
-            "Half of the installed pod's memory: a hostile kustomization fails its own object only (S3).",
+            "Address space that one build may use.",
+            "Go reserves far more than it uses; a hostile kustomization fails its own object only (S3).",
             "bytes",
             268435456,
         ),
-    ] = 1024**3
+    ] = 3 * 1024**3
     render_remember: Annotated[
         int,
         About(

@@ -139,12 +139,7 @@ async def observe(
         TreeError: the tree is larger than a limit.
         StorageError: the store's disk refused.
     """
-    if spec.unsupported:
-        raise Stalled(
-            f"unsupported fields: {', '.join(spec.unsupported)}",
-            reason="UnsupportedField",
-            hint="remove them, or let Flux's source-controller reconcile this object",
-        )
+    _refuse_unsupported(spec)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + spec.timeout
     url, access, ref = spec.url, spec.access, spec.reference
@@ -172,6 +167,15 @@ async def observe(
     return Observed(commit.revision, shorten(commit.subject), artifact, fetched=True, changed=changed)
 
 
+def _refuse_unsupported(spec: GitSpec) -> None:
+    if spec.unsupported:
+        raise Stalled(
+            f"unsupported fields: {', '.join(spec.unsupported)}",
+            reason="UnsupportedField",
+            hint="remove them, or let Flux's source-controller reconcile this object",
+        )
+
+
 async def _unchanged(current: Artifact, spec: GitSpec, mirrors: Mirrors, store: Store) -> Observed:
     if isinstance(current.tree.reader, ArchiveBlobs):
         # After a restart the tree came from the archive; the mirror reads single files much faster.
@@ -193,14 +197,20 @@ async def tree_of(spec: GitSpec, commit: Commit, mirrors: Mirrors) -> Tree:
     reader = MirrorBlobs(mirrors.blobs(spec.url, spec.access))
     if spec.sparse_checkout:
         entries = await asyncio.to_thread(_sparse, entries, spec.sparse_checkout)
-    found = {path: entry.id for path, entry in entries.items() if _is_ignore_file(path, entry)}
+    found = await asyncio.to_thread(_ignore_files, entries)
     texts = await reader.read(tuple(dict.fromkeys(found.values()))) if found else {}
     rules = {path: texts[blob].decode(errors="replace") for path, blob in found.items()}
     return await asyncio.to_thread(_build, entries, rules, spec.ignore, reader)
 
 
-def _is_ignore_file(path: str, entry: Entry) -> bool:
-    return entry.link is None and path.rpartition("/")[2] == ignore.IGNORE_FILE
+def _ignore_files(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Give path and blob of every ignore file."""
+    name = ignore.IGNORE_FILE
+    return {
+        path: entry.id
+        for path, entry in entries.items()
+        if entry.link is None and (path == name or path.endswith("/" + name))
+    }
 
 
 def _sparse(entries: Mapping[str, Entry], directories: Sequence[str]) -> dict[str, Entry]:

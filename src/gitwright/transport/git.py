@@ -20,7 +20,7 @@ from gitwright.transport.access import GitAccess, Remote, hide_password
 from gitwright.transport.egress import Egress
 from gitwright.transport.git_cli import GitError, Programs
 from gitwright.transport.git_errors import Failure
-from gitwright.transport.git_mirror import BlobGone, Entry, Mirror, MirrorLimits, Raw, RemoteFailed
+from gitwright.transport.git_mirror import TOO_SLOW, BlobGone, Entry, Mirror, MirrorLimits, Raw, RemoteFailed
 
 __all__ = [
     "BlobGone",
@@ -145,7 +145,8 @@ class Mirrors:
         programs: how to run git.
         egress: which addresses users' URLs may lead to.
         limits: what one remote may cost.
-        concurrent: git processes that may run at once.
+        concurrent: git processes that may speak with one server at once, and that may work on the
+            disk at once; a server that hangs holds up nobody else's sources (S13).
     """
 
     def __init__(
@@ -165,7 +166,9 @@ class Mirrors:
         self._programs = programs or Programs()
         self._egress = egress or Egress()
         self._limits = limits or MirrorLimits()
-        self._gate = asyncio.Semaphore(concurrent)
+        self._concurrent = concurrent
+        self._local = asyncio.Semaphore(concurrent)
+        self._gates: dict[tuple[str, str, int], asyncio.Semaphore] = {}
         self._mirrors: dict[str, Mirror] = {}
 
     async def resolve(
@@ -210,9 +213,13 @@ class Mirrors:
         mirror = self._mirror(url, access)
         asked = _Question(mirror, url, access, ref, timeout, listing=False)
         try:
-            found = await mirror.commit(resolved.commit)
-            if found is None:
-                found = await asked.bring(resolved)
+            # The mirror may be busy with another fetch, which counts.
+            async with asyncio.timeout(timeout):
+                found = await mirror.commit(resolved.commit)
+                if found is None:
+                    found = await asked.bring(resolved)
+        except TimeoutError:
+            raise asked.failed(TOO_SLOW) from None
         except RemoteFailed as error:
             raise asked.failed(error.failure) from None
         revision = resolved.revision
@@ -277,7 +284,8 @@ class Mirrors:
                 egress=self._egress,
                 private=self._private,
                 limits=self._limits,
-                gate=self._gate,
+                gate=self._gates.setdefault(remote.origin, asyncio.Semaphore(self._concurrent)),
+                local=self._local,
             )
         found = self._mirrors[name]
         found.used = asyncio.get_running_loop().time()
@@ -349,8 +357,7 @@ class _Question:
         except ValueError as error:
             raise self.error(f"semver parse error: {error}") from None
         found = await self._list(_TAGS)
-        tags = {ref.removeprefix(_TAGS) for ref in found if not ref.endswith(_PEELED)}
-        tag = newest(constraint, tags)
+        tag = await asyncio.to_thread(_newest, constraint, found)
         if tag is None:
             if not found and not await self._list(""):
                 raise self.failed(Failure("other", "remote repository is empty"))
@@ -413,6 +420,10 @@ class _Question:
         cleaned = (self.access.clean(part) for part in (_PREFIX + text, detail))
         message, rest = cleaned
         return GitError(message, detail=rest, hint=hint)
+
+
+def _newest(constraint: Constraint, found: Mapping[str, str]) -> str | None:
+    return newest(constraint, (ref.removeprefix(_TAGS) for ref in found if not ref.endswith(_PEELED)))
 
 
 def _folders(root: Path) -> list[Path]:

@@ -33,6 +33,9 @@ _MOST_REDIRECTS = 5
 _LINK_BYTES = 4096
 _REMEMBERED = 4
 _EVERYTHING = "2147483647"
+TOO_SLOW = Failure(
+    "network", "context deadline exceeded", hint="raise spec.timeout if the server is just slow"
+)
 _DAMAGE = re.compile(
     r"not a git repository: '|loose object .* is corrupt|object file .* is empty|unable to read tree"
     r"|bad object refs/|packfile .* (cannot be accessed|is truncated|index unavailable)|unresolved deltas"
@@ -100,37 +103,61 @@ class Raw:
     time: int
 
 
+@dataclass(slots=True, eq=False)
+class _Turn(Generic[_T]):
+    """One call, and how many callers wait for it."""
+
+    task: asyncio.Task[_T]
+    waiting: int = 0
+
+
 class Coalesced(Generic[_T]):
     """Lets callers that come before a call has begun share it.
 
     A caller never gets the answer of a call that began before it asked: what was
-    pushed before asking is seen.
+    pushed before asking is seen. When the last caller has gone the call is ended.
     """
 
     def __init__(self) -> None:
-        self._running: asyncio.Task[_T] | None = None
-        self._queued: asyncio.Task[_T] | None = None
+        self._running: _Turn[_T] | None = None
+        self._queued: _Turn[_T] | None = None
 
     async def get(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Give the result of the next call to begin, which is this one or an earlier caller's."""
-        if self._queued is None:
-            self._queued = asyncio.create_task(self._turn(call))
+        turn = self._queued
+        if turn is None:
+            turn = self._queued = _Turn(asyncio.create_task(self._take(call)))
             # When every caller has gone, nobody else would look at its error.
-            self._queued.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._queued)
+            turn.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        turn.waiting += 1
+        try:
+            return await asyncio.shield(turn.task)
+        except asyncio.CancelledError:
+            if turn.waiting == 1:
+                await self._end(turn)
+            raise
+        finally:
+            turn.waiting -= 1
 
-    async def _turn(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def _take(self, call: Callable[[], Awaitable[_T]]) -> _T:
         if self._running is not None:
-            await asyncio.wait({self._running})
+            await asyncio.wait({self._running.task})
         self._running, self._queued = self._queued, None
         return await call()
 
+    async def _end(self, turn: _Turn[_T] | None) -> None:
+        if turn is None or turn.task.done():
+            return
+        if self._queued is turn:
+            # Nobody may join what is being ended.
+            self._queued = None
+        turn.task.cancel()
+        await asyncio.wait({turn.task})
+
     async def close(self) -> None:
-        """Cancel what runs and wait for it."""
-        tasks = [task for task in (self._running, self._queued) if task is not None and not task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End what runs and wait for it."""
+        for turn in (self._queued, self._running):
+            await self._end(turn)
 
 
 class Mirror:
@@ -144,7 +171,8 @@ class Mirror:
         egress: which addresses are allowed.
         private: folder for private files.
         limits: what it may cost.
-        gate: how many git processes may run at once.
+        gate: how many git processes may speak with this remote's server at once.
+        local: how many may work on the disk at once.
     """
 
     def __init__(
@@ -158,6 +186,7 @@ class Mirror:
         private: Path,
         limits: MirrorLimits,
         gate: asyncio.Semaphore,
+        local: asyncio.Semaphore,
     ) -> None:
         self.path = path
         self.used = 0.0  # when it was last asked for, by the loop's clock
@@ -168,6 +197,7 @@ class Mirror:
         self._private = private
         self._limits = limits
         self._gate = gate
+        self._local_gate = local
         self._lock = asyncio.Lock()
         self._listings: dict[str, Coalesced[dict[str, str]]] = {}
         self._entries: dict[str, Mapping[str, Entry]] = {}
@@ -187,7 +217,7 @@ class Mirror:
             async with asyncio.timeout(timeout):
                 return await shared.get(lambda: self._list(prefix, timeout))
         except TimeoutError:
-            raise RemoteFailed(_too_slow()) from None
+            raise RemoteFailed(TOO_SLOW) from None
 
     async def _list(self, prefix: str, timeout: float) -> dict[str, str]:
         # The flags let protocol v2 send only these; a pattern would only filter on our side.
@@ -246,11 +276,9 @@ class Mirror:
                 await self.delete()
                 text = f"unable to read the tree of commit '{sha}'"
                 raise GitError(text, detail=error.message) from error
-            if links:
-                for path in links:
-                    entry = found[path]
-                    target = targets[entry.id].decode(errors="surrogateescape")
-                    found[path] = replace(entry, link=target)
+            for path in links:
+                target = targets[found[path].id].decode(errors="surrogateescape")
+                found[path] = replace(found[path], link=target)
             while len(self._entries) >= _REMEMBERED:
                 del self._entries[next(iter(self._entries))]
             self._entries[sha] = found
@@ -379,7 +407,7 @@ class Mirror:
                     raise RemoteFailed(_cleaned(understand(out.stderr, remote.url), access))
                 remote, access = _follow(remote, access, target)
         except TimeoutError:
-            raise RemoteFailed(_too_slow()) from None
+            raise RemoteFailed(TOO_SLOW) from None
         except socket.gaierror as error:
             words = f"dial tcp: lookup {remote.host}: no such host"
             hint = "check the host in spec.url and the cluster's DNS"
@@ -396,7 +424,7 @@ class Mirror:
         environment = git_cli.base_environment(self._programs, home=self._private)
         limit = self._limits.disk
         command = (self._programs.git, *arguments)
-        async with self._gate:
+        async with self._local_gate:
             return await git_cli.run(
                 command, environment=environment, timeout=timeout, stdin=stdin, limit=limit
             )
@@ -417,12 +445,6 @@ def _follow(remote: Remote, access: GitAccess, target: str) -> tuple[Remote, Git
 
 def _cleaned(failure: Failure, access: GitAccess) -> Failure:
     return replace(failure, words=access.clean(failure.words), detail=access.clean(failure.detail))
-
-
-def _too_slow() -> Failure:
-    return Failure(
-        "network", "context deadline exceeded", hint="raise spec.timeout if the server is just slow"
-    )
 
 
 def _line(stderr: str) -> str:

@@ -1,0 +1,1 @@
+"""Faults: kills, broken connections, hostile objects, secrets that must not show."""
