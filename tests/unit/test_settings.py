@@ -64,7 +64,6 @@ def test_the_runtime_namespace_is_found_as_flux_does() -> None:
         ("requeue-dependency", 5, 5.0),
         ("render-memory", "512Mi", 512 * 1024**2),
         ("render-memory", "2G", 2 * 1000**3),
-        ("render-memory", "512Mi", 536870912),
         ("lockdown", "true", True),
         ("leader-elect", "False", False),
         ("lockdown", True, True),

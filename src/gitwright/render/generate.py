@@ -255,6 +255,8 @@ def _merge(merged: JSON, spec: BuildSpec) -> None:
         merged["patches"] = [*_list(merged, "patches"), *map(_patch, spec.patches)]
     if spec.images:
         merged["images"] = _images(_list(merged, "images"), spec.images)
+    # kubectl sorts by kind unless told otherwise; Flux keeps the order of the resources.
+    merged["sortOptions"] = merged.get("sortOptions") or {"order": "fifo"}
     if spec.build_metadata:
         merged["buildMetadata"] = list(spec.build_metadata)
 
