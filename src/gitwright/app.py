@@ -56,6 +56,9 @@ from gitwright.transport.egress import Egress
 from gitwright.transport.git import Mirrors
 from gitwright.transport.git_cli import Programs
 
+# Seconds that a Git mirror is kept without use.
+MIRRORS_KEPT = 7 * 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -215,6 +218,7 @@ async def _run_engine(
         background=[
             *(Background(f"events {gvk.kind}", recorder.run) for gvk, recorder in recorders.items()),
             Background("loop watch", partial(watch_loop, parts.metrics, parts.log)),
+            Background("mirror cleanup", partial(_clean_mirrors, mirrors)),
         ],
         leases=_leases(parts) if settings.leader_elect else None,
         prepare=prepare,
@@ -224,6 +228,13 @@ async def _run_engine(
     await manager.run(stop)
     for recorder in recorders.values():
         await recorder.drain()
+
+
+async def _clean_mirrors(mirrors: Mirrors) -> None:
+    """Remove mirrors that no source has used for long; every source has run many times by then."""
+    while True:
+        await asyncio.sleep(MIRRORS_KEPT)
+        await mirrors.collect(MIRRORS_KEPT)
 
 
 def _server(
@@ -342,25 +353,8 @@ def _mirrors(
         root / "git",
         private=_memory(root),
         key=key,
-        programs=_programs(settings, environment),
+        programs=Programs.of(environment, settings.git),
         egress=Egress(allow_loopback=settings.allow_loopback_sources, own_ports=ports),
-    )
-
-
-def _programs(settings: Settings, environment: Mapping[str, str]) -> Programs:
-    """Say how git is run: the operator's own proxy and trust enter by the usual variables."""
-
-    def variable(name: str) -> str:
-        return environment.get(name) or environment.get(name.lower()) or ""
-
-    proxies = {scheme: variable(f"{scheme.upper()}_PROXY") for scheme in ("http", "https")}
-    trust = environment.get("GIT_SSL_CAINFO") or environment.get("SSL_CERT_FILE")
-    return Programs(
-        git=settings.git,
-        path=environment.get("PATH", os.defpath),
-        proxies=tuple((scheme, proxy) for scheme, proxy in proxies.items() if proxy),
-        no_proxy=variable("NO_PROXY"),
-        system_ca=Path(trust) if trust else None,
     )
 
 

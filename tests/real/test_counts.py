@@ -160,20 +160,19 @@ async def test_a_commit_costs_only_the_app_it_changes(
     assert after.get("error", 0) == builds.get("error", 0)
 
 
-async def test_a_commit_is_applied_first_where_it_changes_something(scene: Scene) -> None:
-    """Applications that a commit does not change get their new revision after the one that it does."""
-    mark = scene.cluster.mark()
+async def test_the_app_that_a_commit_changes_does_not_queue_behind_the_others(scene: Scene) -> None:
+    """The last of 200 applications, changed by a commit, is applied before half of the others are told."""
+    mark, number = scene.cluster.mark(), ALL - 1
     async with scene.cluster.api() as api:
-        scene.fleet.push({overlay_path(150): overlay(service_note="first")})
+        scene.fleet.push({overlay_path(number): overlay(service_note="first")})
         await scene.fleet.nudge(api)
         await scene.fleet.wait(api, range(ALL))
         await scene.fleet.quiet(scene.engine.user)
-    writes = [
-        line for line in scene.tally(mark).writes if line.name and line.name.partition(".")[0] != REPOSITORY
-    ]
+    writes = scene.tally(mark).writes
     applied = next(place for place, line in enumerate(writes) if line.resource == "services")
-    # Four may be under way already when the new revision is seen.
-    assert applied <= 16, [str(line) for line in writes[: applied + 1]]
+    told = [line for line in writes[:applied] if line.resource == "kustomizations"]
+    print(f"{len(told)} told before")  # noqa: T201 - shown with -rP
+    assert len(told) < ALL / 2
 
 
 async def test_drift_costs_one_apply_and_one_event(scene: Scene) -> None:

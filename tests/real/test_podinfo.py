@@ -254,7 +254,9 @@ async def frozen(scene: Scene) -> dict[str, str]:
         ours = [
             entry for entry in obj["metadata"]["managedFields"] if entry["manager"] == "kustomize-controller"
         ]
-        found[kind] = json.dumps([obj["metadata"]["uid"], obj["metadata"]["generation"], obj["spec"], ours])
+        found[kind] = json.dumps(
+            [obj["metadata"]["uid"], obj["metadata"].get("generation"), obj["spec"], ours]
+        )
     return found
 
 

@@ -272,7 +272,7 @@ def test_events_are_compared_by_object_and_in_order() -> None:
 
 
 def test_what_follows_the_text_of_flux_makes_no_other_event() -> None:
-    """Events whose texts differ only after Flux's own message are one; any other event more is a difference."""
+    """Events that differ only in what follows the text of Flux are one; any other more is a difference."""
     wait = "Kustomization/x Normal DependencyNotReady: retrying in {duration}"
     done = "Kustomization/x Normal ReconciliationSucceeded: done"
     assert compare(events(wait, done), events(f"{wait}\na is missing", f"{wait}\na is not ready", done)) == []

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -191,6 +191,11 @@ class Engine:
         if why:
             return _Checked(step, exists=True, skipped=why)
         live = step.live
+        if live is None and exists and not self.estate.covers(step.manifest.gvk):
+            # No watch may show this kind, so it is looked at once per pass (design, section 4).
+            found = await rights.client.get(step.manifest.gvk, step.key.name, step.key.namespace)
+            live = self.estate.learn(found)
+            step = replace(step, live=live)
         tidy = live is not None and to_tidy(wish, live)
         same = live is not None and not tidy and self.estate.project(answer).owned == live.owned
         return _Checked(step, exists=exists, same=same and live is not None and live.owner == rights.owner)

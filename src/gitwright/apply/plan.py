@@ -164,6 +164,8 @@ def stage_of(key: ObjectKey, custom: frozenset[GroupKind] = frozenset()) -> int:
 
 
 def _decide(manifest: Manifest, live: Live | None, answer: Answer | None, options: PlanOptions) -> Step:
+    if _plainly_equal(manifest, live, answer, options):
+        return Step(manifest, live, "keep")
     body = manifest.load()
     wish = marks_of(body)
     why = opted_out(wish, live.marks if live else frozenset())
@@ -186,6 +188,22 @@ def _decide(manifest: Manifest, live: Live | None, answer: Answer | None, option
     if answer is None and not tidy and live.owner == options.owner and fits(body, live.owned):
         return Step(manifest, live, "keep")
     return Step(manifest, live, "check", "changed")
+
+
+def _plainly_equal(
+    manifest: Manifest, live: Live | None, answer: Answer | None, options: PlanOptions
+) -> bool:
+    """Tell without reading the manifest that nothing is to be done; the case of every settled object."""
+    return (
+        live is not None
+        and answer is not None
+        and answer.manifest == manifest.digest
+        and answer.owned == live.owned
+        and live.owner == options.owner
+        and not live.deleting
+        and not live.marks
+        and not (live.untidy and (options.renewed or options.forced))
+    )
 
 
 def to_tidy(wish: frozenset[str], live: Live) -> bool:

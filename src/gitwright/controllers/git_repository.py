@@ -145,6 +145,7 @@ class GitRepositoryReconciler:
             ),
             timeout=typed.timeout,
             ignore=typed.spec.ignore,
+            sparse_checkout=typed.spec.sparse_checkout,
         )
 
     async def _secret(
@@ -197,7 +198,11 @@ class GitRepositoryReconciler:
         pace: Pace,
         started: float,
     ) -> Outcome:
-        observed = {"observedIgnore": (obj.get("spec") or {}).get("ignore")} if seen else {}
+        spec = obj.get("spec") or {}
+        observed = {
+            "observedIgnore": spec.get("ignore"),
+            "observedSparseCheckout": spec.get("sparseCheckout"),
+        }
         end = outcome.conclude_source(
             obj,
             artifact=shown(seen.artifact) if seen else None,
@@ -258,7 +263,6 @@ def _refuse_unsupported(typed: GitRepository) -> None:
         "verify": spec.verify,
         "include": spec.include,
         "recurseSubmodules": spec.recurse_submodules,
-        "sparseCheckout": spec.sparse_checkout,
         "serviceAccountName": spec.service_account_name,
         "provider": typed.provider != "generic",
     }

@@ -27,8 +27,9 @@ from gitwright.kube.errors import NotFound
 from gitwright.notify.events import Note
 from gitwright.runtime.controller import Slot
 
-# A wait that lasts longer than this is told of before it ends.
-PATIENCE = 5.0
+# A wait that lasts longer than this is told of before it ends, which costs one event more. Below Flux's
+# least time limit, so that what was applied is told before any wait has failed.
+PATIENCE = 20.0
 
 Release = Callable[[], Awaitable[None]]
 

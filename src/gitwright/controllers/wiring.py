@@ -6,7 +6,9 @@ It reads as little of an object as decides that, and never acts.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from gitwright.api import meta
@@ -23,6 +25,8 @@ from gitwright.runtime.controller import Controller, Request
 
 # Repairs before changed objects, those before unchanged ones.
 REPAIR, CHANGED, UNCHANGED = 20, 10, 0
+# Users of a source looked at in one turn of the loop: a millisecond or two.
+SLICE = 25
 
 
 class Wiring:
@@ -100,9 +104,25 @@ class Wiring:
         """Enqueue the Kustomizations of a source: those that it changes go first."""
         if self._informer is None:
             return
-        for user in self._informer.by_index("source", f"{GIT.kind}/{namespace}/{name}"):
-            priority = UNCHANGED if self._unchanged(user, namespace, name) else CHANGED
-            self._controllers[KUSTOMIZATION].enqueue(_request(user), priority, newer=newer)
+        users = self._informer.by_index("source", f"{GIT.kind}/{namespace}/{name}")
+        self._sort_users(users, 0, [], namespace, name, newer)
+
+    def _sort_users(
+        self, users: list[JSON], start: int, unchanged: list[JSON], namespace: str, name: str, newer: bool
+    ) -> None:
+        """Enqueue changed users, then the others; a slice per turn, so that the loop is never held up."""
+        controller = self._controllers[KUSTOMIZATION]
+        for user in users[start : start + SLICE]:
+            if self._unchanged(user, namespace, name):
+                unchanged.append(user)
+            else:
+                controller.enqueue(_request(user), CHANGED, newer=newer)
+        if start + SLICE < len(users):
+            rest = partial(self._sort_users, users, start + SLICE, unchanged, namespace, name, newer)
+            asyncio.get_running_loop().call_soon(rest)
+            return
+        for user in unchanged:
+            controller.enqueue(_request(user), UNCHANGED, newer=newer)
 
     def _unchanged(self, user: JSON, namespace: str, name: str) -> bool:
         if self._parts is None:

@@ -226,7 +226,7 @@ class Renderer:
         if output.status != 0:
             raise await asyncio.to_thread(_failure, said, output.status, closure, root)
         warnings = tuple(line.lstrip("# ") for line in said.splitlines() if line.startswith("# Warning"))
-        return output.stdout.decode(errors="replace"), warnings
+        return await asyncio.to_thread(output.stdout.decode, "utf-8", "replace"), warnings
 
 
 def _identity(program: str) -> tuple[int, int, int]:
