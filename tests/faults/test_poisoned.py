@@ -12,6 +12,7 @@ from tests.real.flux import (
     KUSTOMIZE,
     REQUESTED,
     SOURCE,
+    condition,
     config_map,
     git_repository,
     kustomization,
@@ -207,8 +208,7 @@ async def judged(api: Api, namespace: str) -> None:
     for obj in await api.list(KUSTOMIZE, "Kustomization", namespace):
         name = obj["metadata"]["name"]
         if name in ("bad-path-out", "bad-odd-patch", "bad-odd-expression", "bad-no-source"):
-            found = (obj.get("status") or {}).get("conditions") or []
-            ready = next((item for item in found if item["type"] == "Ready"), {})
+            ready = condition(obj)
             if ready.get("status") != "False" or not ready.get("message"):
                 wrong[name] = obj.get("status")
     assert not wrong, json.dumps(wrong)

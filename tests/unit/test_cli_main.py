@@ -203,3 +203,15 @@ def test_a_fault_of_ours_is_told_as_one(
     quiet = capsys.readouterr().err
     assert "internal error: ZeroDivisionError: by nought" in quiet
     assert "Traceback" not in quiet
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["check", "events", "get", "install", "reconcile", "resume", "run", "suspend", "uninstall", "version"],
+)
+def test_examples_stand_on_lines_of_their_own(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help of each verb shows its examples line by line, to be copied."""
+    assert cli.main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "\\b" not in text
+    assert any(line.strip().startswith(f"gitwright {verb}") for line in text.splitlines())

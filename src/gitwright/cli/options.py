@@ -215,6 +215,11 @@ class _SharingMixin(click.Command):
 class Verb(_SharingMixin, click.Command):
     """A verb of the command line, with the shared options."""
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help; a raw docstring's mark for a block of its own lines counts as click's."""
+        self.help = self.help.replace("\\b\n", "\b\n") if self.help else self.help
+        super().format_help_text(ctx, formatter)
+
 
 class VerbGroup(_SharingMixin, click.Group):
     """The root of the command line, with the shared options."""
