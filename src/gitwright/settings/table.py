@@ -352,7 +352,7 @@ class Settings:
             "Address space that one build may use.",
             "Go reserves far more than it uses; a hostile kustomization fails its own object only (S3).",
             "bytes",
-            268435456,
+            2147483648,
         ),
     ] = 3 * 1024**3
     render_remember: Annotated[
