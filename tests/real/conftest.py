@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing
+from tests.real.cli_tools import Cli
 from tests.real.engine import Engine
 from tests.real.scrub import scrub
 from tests.realcluster.api import Api
@@ -142,3 +143,9 @@ def engine(cluster: AnyCluster, tmp_path: Path) -> Iterator[EngineFactory]:
     """Makes engines: `engine().start()`; each has a user, a runtime namespace and storage of its own."""
     with engines(cluster, tmp_path, os.urandom(3).hex()) as make:
         yield make
+
+
+@pytest.fixture
+def cli(cluster: AnyCluster, namespace: str, tmp_path: Path) -> Cli:
+    """The command line, with an empty home and the test's namespace."""
+    return Cli(cluster, tmp_path, namespace)

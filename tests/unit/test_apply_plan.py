@@ -217,6 +217,9 @@ def test_differing_fields_are_named_by_path() -> None:
     one = orjson.dumps({"spec": {"replicas": 1, "list": [{"a": 1}]}})
     two = orjson.dumps({"spec": {"replicas": 2, "list": [{"a": 3}]}})
     assert differing(one, two) == (".spec.list[0].a", ".spec.replicas")
+    # Another writer took the only field of a map, and then everything.
+    assert differing(b'{"data":{"k":"v"}}', b"{}") == (".data.k",)
+    assert differing(b'{"data":{"k":"v"}}', b"") == (".data.k",)
 
 
 def test_marks_are_read_from_labels_too() -> None:

@@ -238,9 +238,13 @@ def differing(before: bytes, after: bytes, limit: int = 5) -> tuple[str, ...]:
 def _differ(one: Any, two: Any, path: str, found: list[str], limit: int) -> None:
     if one == two or len(found) >= limit:
         return
-    if isinstance(one, dict) and isinstance(two, dict):
-        for name in sorted({*one, *two}):
-            _differ(one.get(name), two.get(name), f"{path}.{name}", found, limit)
+    # A map whose last field of ours another writer took is not there at all.
+    left, right = ({} if value is None else value for value in (one, two))
+    if isinstance(left, dict) and isinstance(right, dict) and (left or right):
+        for name in sorted({*left, *right}):
+            if left.get(name) == right.get(name) and (name not in left or name not in right):
+                found.append(f"{path}.{name}")  # a null on one side, nothing on the other
+            _differ(left.get(name), right.get(name), f"{path}.{name}", found, limit)
     elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         for position, (left, right) in enumerate(zip(one, two, strict=True)):
             _differ(left, right, f"{path}[{position}]", found, limit)
