@@ -17,7 +17,7 @@ from tests.real.engine import Engine
 from tests.real.scrub import scrub
 from tests.realcluster.api import Api
 from tests.realcluster.cluster import RealCluster
-from tests.servers.api_proxy import ApiProxy, Call, Cut, Fault, namespace_of
+from tests.servers.api_proxy import ApiProxy, Call, Cut, Fault, Innocent, namespace_of
 
 Moment = Literal["before", "after"]
 OPERATIONS: tuple[Operation, ...] = ("install", "upgrade", "prune")
@@ -94,9 +94,10 @@ class Killing:
         await self._settle(app, rule)
         if rule.fired is not None:
             self.engine.kill()
-            self.proxy.rule = KillAt(app.namespace, 0, moment, lambda: None)
+            self.proxy.rule = Innocent()
             self.engine.start()
             await self._settle(app, None)
+        self.proxy.rule = Innocent()
         return rule
 
     async def _settle(self, app: SmallApp, rule: KillAt | None) -> None:

@@ -281,7 +281,7 @@ async def test_no_secret_value_leaves_the_engine(
         await all_judged(stage)
         time.sleep(1)  # noqa: ASYNC251 - nothing else runs here; the last Events are on their way
     canaries = stage.canaries
-    assert len(canaries.values) == 15
+    assert len(canaries.values) == 16
     shown = await stage.public()
     # The texts that could have quoted them are there.
     for name in ("misused", "invalid", "broken", "wrong"):

@@ -107,10 +107,15 @@ async def test_an_unreachable_repository_is_told(scene: Scene, healthy: Bystande
     found = await scene.get("GitRepository", "repo")
     assert found is not None
     assert condition(found, "FetchFailed")["status"] == "True"
-    waiting = await scene.failed(
-        "Kustomization", "app", "ArtifactFailed", "Source artifact not found, retrying in "
+    waits = "Source artifact not found, retrying in "
+    await scene.failed("Kustomization", "app", "ArtifactFailed", waits)
+    # What is wrong with the source is shown from the next look on.
+    await scene.until(
+        "Kustomization",
+        "app",
+        lambda obj: "connection refused" in condition(obj or {}, "Ready").get("message", ""),
+        "names the cause",
     )
-    assert "connection refused" in waiting
     await healthy.works(scene.api)
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ from gitwright.core.errors import GitwrightError, Stalled, Transient
 from gitwright.core.objects import JSON
 from gitwright.render import BuildSpec, Renderer, Substitution
 from gitwright.render.child import ChildLimits, run
-from gitwright.render.files import Known
 from gitwright.render.substitute import SubstitutionError
-from gitwright.render.vet import vet
 from tests.sandbox.trees import tree_of
 
 KUBECTL = str(Path(sysconfig.get_path("scripts"), "kubectl"))
@@ -573,47 +571,3 @@ async def test_no_more_builds_run_at_once_than_there_are_workers(tmp_path: Path)
         await asyncio.sleep(0.002)
     await asyncio.gather(*tasks)
     assert most == 1
-
-
-def corpus() -> Path:
-    return Path(os.environ.get("GITWRIGHT_CORPUS", Path(__file__).parents[2].parent / "shared" / "corpus"))
-
-
-def overlays() -> Iterator[str]:
-    for path in sorted(corpus().rglob("kustomization.y*ml")):
-        text = path.read_text()
-        if (
-            "/invalid/" not in str(path)
-            and "http" not in text
-            and "github.com" not in text
-            and "kind: Component" not in text
-        ):
-            yield str(path.parent.relative_to(corpus()))
-
-
-@pytest.mark.parametrize(
-    "overlay", list(overlays()) or [pytest.param("", marks=pytest.mark.skip("no corpus here"))]
-)
-async def test_the_closure_is_all_that_kustomize_reads(
-    renderer: Renderer, overlay: str, tmp_path: Path
-) -> None:
-    """Of every overlay in the corpora, the vetted files give what kustomize gives on the whole repository."""
-    top = overlay.split("/")[0]
-    await asyncio.to_thread(shutil.copytree, corpus() / top, tmp_path / top, symlinks=True)
-    files = {
-        str(path.relative_to(tmp_path)): path.read_bytes()
-        for path in (tmp_path / top).rglob("*")
-        if path.is_file() and not path.is_symlink()
-    }
-    spec = BuildSpec(path=overlay)
-    closure = await vet(tree_of(files), spec, "/tmp/kustomization-1", Known())
-    for path, content in closure.contents.items():
-        if path.startswith(f"{overlay}/kustomization.y"):
-            (tmp_path / path).write_bytes(content)
-    argv = [KUBECTL, "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path / overlay)]
-    judge = await asyncio.to_thread(subprocess.run, argv, capture_output=True, check=False)
-    if judge.returncode != 0:
-        assert (await failure(renderer, tree_of(files), spec)).reason == "BuildFailed"
-        return
-    rendered = await renderer.render(tree_of(files), spec, None)
-    assert rendered.digest == digest_of(judge.stdout.decode())

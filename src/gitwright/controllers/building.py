@@ -22,10 +22,18 @@ from gitwright.render import BuildSpec, Renderer, Substitution
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The result of a build: manifests and the digest of the built YAML."""
+    """The result of a build.
+
+    Args:
+        manifests: the objects, in kustomize's order.
+        digest: digest of the built YAML.
+        warnings: what the build read in another way than its author may have meant; only
+            from the run that really built.
+    """
 
     manifests: tuple[Manifest, ...]
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
 class Builder:
@@ -65,7 +73,8 @@ class Builder:
                 raise await self._at_first_object(artifact, wanted, error) from error
             substitution = self._substitution(spec.post_build, values)
         rendered = await self._renderer.render(artifact.tree, wanted, substitution)
-        return Built(rendered.manifests, rendered.digest)
+        warnings = () if rendered.remembered else rendered.warnings
+        return Built(rendered.manifests, rendered.digest, warnings)
 
     async def _at_first_object(
         self, artifact: Artifact, wanted: BuildSpec, error: GitwrightError

@@ -40,6 +40,7 @@ from gitwright.core.errors import GitwrightError, Stalled, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
 from gitwright.health import Expressions
 from gitwright.kube.client import Client
+from gitwright.notify.events import Note
 from gitwright.runtime.controller import Outcome, Request, Slot
 
 
@@ -185,6 +186,9 @@ class KustomizationReconciler:
                 now.run = replace(now.run, stage=BUILDING)
             raise
         now.run = replace(now.run, stage=APPLYING, digest=built.digest)
+        if built.warnings:
+            note = Note("Warning", "BuildWarning", "\n".join(built.warnings), outcome.annotations_of(now.run))
+            self._crew.desk.tell(now.obj, note)
         return built
 
     async def _converge(self, now: Pass, built: Built, rights: Rights, slot: Slot) -> None:

@@ -333,7 +333,9 @@ class Leases:
         try:
             async with asyncio.timeout(self._deadline):
                 seen = {name: await self._look(name) for name in self._names}
-                if any(action is Action.WAIT for _, action in seen.values()):
+                if held := [name for name, (_, action) in seen.items() if action is Action.WAIT]:
+                    # One of them is enough to say why; all of them by turns would fill the log.
+                    self._tell_held(held[0], seen[held[0]][0] or {})
                     return False
                 for name, (lease, action) in seen.items():
                     await self._write(name, lease, action)
@@ -351,14 +353,7 @@ class Leases:
         lease, now = await self._api.get(name), self._clock()
         if lease is not None:
             self._observed[name] = observe(lease, self._observed.get(name), now)
-        action = decide(lease, now, self._identity, self._observed.get(name))
-        if action is Action.WAIT and lease is not None:
-            spec = lease["spec"]
-            self._tell_waiting(
-                f"lease {name}, held by {holder_of(lease)} since {spec.get('acquireTime')}"
-                f" and last renewed at {spec.get('renewTime')}"
-            )
-        return lease, action
+        return lease, decide(lease, now, self._identity, self._observed.get(name))
 
     async def _write(self, name: str, lease: JSON | None, action: Action) -> None:
         sent = self._clock()
@@ -429,6 +424,13 @@ class Leases:
             except Conflict:
                 current = await self._api.get(name)
         return False
+
+    def _tell_held(self, name: str, lease: JSON) -> None:
+        spec = lease.get("spec") or {}
+        self._tell_waiting(
+            f"lease {name}, held by {holder_of(lease)} since {spec.get('acquireTime')}"
+            f" and last renewed at {spec.get('renewTime')}"
+        )
 
     def _tell_waiting(self, text: str) -> None:
         # The time of the last renewal changes all the while and is no news.
