@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 from typing import Any
 
@@ -126,6 +127,10 @@ async def test_poisoned_objects_stop_nobody_else(
     unforeseen = [line for line in runs.log() if line.get("msg") == "reconciler failed unforeseen"]
     assert unforeseen == []
     await judged(api, namespace)
+    # Who asks to run all the time does not get it: a run a second, not a run after the other.
+    times = collections.Counter(line.get("name") for line in runs.log() if "reconciled" in line["msg"])
+    assert times["bad-hasty"] <= times["bad-fraction"] <= 10, times.most_common(5)
+    assert max(times.values()) <= 60, times.most_common(5)
     # What is poisoned can be taken away again.
     for version, kind, names in everything():
         for name in names:

@@ -110,7 +110,8 @@ ARTIFACT_FAILED: Final = "ArtifactFailed"
 BUILD_FAILED: Final = "BuildFailed"
 PRUNE_FAILED: Final = "PruneFailed"
 HEALTH_CHECK_FAILED: Final = "HealthCheckFailed"
-HEALTH_CHECK_CANCELED: Final = "HealthCheckCanceled"
+BUILD_WARNING: Final = "BuildWarning"
+DRIFT_REPEATED: Final = "DriftRepeated"
 DEPENDENCY_NOT_READY: Final = "DependencyNotReady"
 ACCESS_DENIED: Final = "AccessDenied"
 INVALID_CEL_EXPRESSION: Final = "InvalidCELExpression"
@@ -245,7 +246,18 @@ REASONS: Final = (
         "An applied object failed, or did not become healthy within spec.timeout.",
         "The message names the objects; look at their events.",
     ),
-    ReasonDoc(HEALTH_CHECK_CANCELED, _KUSTOMIZATION, "Newer input arrived while waiting for health."),
+    ReasonDoc(
+        BUILD_WARNING,
+        _KUSTOMIZATION,
+        "Something in the files was read in another way than it may have been meant; only in events.",
+        "The message names the file and the field.",
+    ),
+    ReasonDoc(
+        DRIFT_REPEATED,
+        _KUSTOMIZATION,
+        "Another writer keeps changing a field back, so repairs of it wait; only in events.",
+        "Change it in Git, or remove the field from Git and leave it to the other writer.",
+    ),
     ReasonDoc(
         DEPENDENCY_NOT_READY,
         _KUSTOMIZATION,

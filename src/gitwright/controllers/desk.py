@@ -24,6 +24,9 @@ from gitwright.notify.events import Note, Recorder
 from gitwright.observe import logging
 from gitwright.observe.redact import Redactor
 
+# Seconds between two runs of an object that only its interval asks for.
+LEAST = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
@@ -187,9 +190,18 @@ class Desk:
         """Give the time as Kubernetes writes it: RFC 3339, UTC, to the second."""
         return self._clocks.wall().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def jitter(self, seconds: float) -> float:
-        """Spread an interval, so that objects of one interval do not come together."""
-        return self._clocks.jitter(seconds)
+    def later(self, seconds: float | None, *, spread: bool) -> float | None:
+        """Say in how many seconds to come back by the interval that an object asks for.
+
+        Args:
+            seconds: as asked; None and nothing at all mean never, as in Flux.
+            spread: so that objects of one interval do not come together.
+        """
+        # Flux rounds to nanoseconds.
+        if seconds is None or seconds < 1e-9:
+            return None
+        # One object that asks to run all the time must not keep the others from running (S13).
+        return max(LEAST, self._clocks.jitter(seconds) if spread else seconds)
 
 
 def _version(obj: JSON) -> int:

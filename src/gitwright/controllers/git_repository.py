@@ -220,8 +220,7 @@ class GitRepositoryReconciler:
         self._desk.tell(obj, *end.notes)
         if end.backoff:
             return Outcome(requeue_after=_LONGEST_BACKOFF, backoff=True)
-        after = end.requeue_after
-        return Outcome(requeue_after=self._desk.jitter(after) if after else None)
+        return Outcome(requeue_after=self._desk.later(end.requeue_after, spread=True))
 
     async def _finalize(self, obj: JSON, typed: GitRepository) -> None:
         if not typed.finalized:

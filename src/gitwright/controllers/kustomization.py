@@ -99,7 +99,7 @@ class KustomizationReconciler:
         except GitwrightError as raised:
             error = raised
         if error is None and now.silent:
-            return Outcome(requeue_after=self._crew.desk.jitter(pace.interval))
+            return Outcome(requeue_after=self._crew.desk.later(pace.interval, spread=True))
         return await self._conclude(now, error, pace)
 
     async def _conclude_undecoded(self, obj: JSON, error: Stalled) -> Outcome:
@@ -117,9 +117,7 @@ class KustomizationReconciler:
         self._crew.desk.log_outcome(now.obj, run.revision, error, run.seconds)
         await self._crew.desk.write_status(now.obj, end.status, meta.STATUS_MANAGER)
         self._crew.desk.tell(now.obj, *end.notes)
-        after = end.requeue_after
-        if error is None and after is not None:
-            after = self._crew.desk.jitter(after)
+        after = self._crew.desk.later(end.requeue_after, spread=error is None)
         return Outcome(requeue_after=after, backoff=end.backoff)
 
     async def _pass(self, now: Pass, slot: Slot) -> None:
@@ -187,7 +185,9 @@ class KustomizationReconciler:
             raise
         now.run = replace(now.run, stage=APPLYING, digest=built.digest)
         if built.warnings:
-            note = Note("Warning", "BuildWarning", "\n".join(built.warnings), outcome.annotations_of(now.run))
+            note = Note(
+                "Warning", meta.BUILD_WARNING, "\n".join(built.warnings), outcome.annotations_of(now.run)
+            )
             self._crew.desk.tell(now.obj, note)
         return built
 

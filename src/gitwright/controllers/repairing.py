@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gitwright.api import meta
 from gitwright.apply.engine import Applied, Hooks, Rights
 from gitwright.apply.plan import Plan, Step
 from gitwright.controllers import conclude as outcome
@@ -73,7 +74,9 @@ class Repairer:
             f"next repair in {durations.show(round(max(wait, 0.0), 1))}\n"
             "hint: change it in Git, or let the other writer own the field by removing it from Git"
         )
-        self._crew.desk.tell(now.obj, Note("Warning", "DriftRepeated", text, outcome.annotations_of(now.run)))
+        self._crew.desk.tell(
+            now.obj, Note("Warning", meta.DRIFT_REPEATED, text, outcome.annotations_of(now.run))
+        )
         self._crew.memory(now.owner).repairs.warned(step.key, paths)
 
 
