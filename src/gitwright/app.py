@@ -323,6 +323,7 @@ def _kustomization_options(settings: Settings) -> KustomizationOptions:
         timeout_floor=settings.time_limit_floor,
         drift_window=settings.drift_window,
         drift_backoff=settings.drift_backoff,
+        sees_all=settings.watch_all_namespaces and not settings.watch_label_selector,
     )
 
 

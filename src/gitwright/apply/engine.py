@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -18,7 +18,17 @@ import orjson
 from gitwright.apply.estate import Estate
 from gitwright.apply.inventory import Inventory
 from gitwright.apply.live import FIELD_MANAGER, FLUX_CONTROLLER, Live, Owner, differing, marks_of
-from gitwright.apply.plan import Answer, Change, ChangeSet, Plan, Step, may_delete, opted_out, to_tidy
+from gitwright.apply.plan import (
+    STANDS_IN,
+    Answer,
+    Change,
+    ChangeSet,
+    Plan,
+    Step,
+    may_delete,
+    opted_out,
+    to_tidy,
+)
 from gitwright.apply.wait import wait_gone, watched_by_name
 from gitwright.core.errors import GitwrightError, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
@@ -26,7 +36,7 @@ from gitwright.kube import fields
 from gitwright.kube.client import Client
 from gitwright.kube.errors import ApiError, Conflict, NoKindMatch, NotFound
 
-TOOLKIT = ".toolkit.fluxcd.io"
+TOOLKIT = (".toolkit.fluxcd.io", ".extensions.fluxcd.io")
 # Of a write that is bound to a resource version.
 TRIES = 5
 
@@ -90,6 +100,10 @@ class Applied:
     def lines(self) -> list[str]:
         """Lines of the change log for what was written."""
         return [change.line for change in ChangeSet(tuple(self.changes)).changed()]
+
+    def left_out(self) -> list[str]:
+        """Lines for Flux's own controllers, which are left out and shown as such (design, section 4)."""
+        return [change.line for change in self.changes if change.why == STANDS_IN]
 
 
 class Engine:
@@ -440,16 +454,28 @@ def _scrub(manifest: Manifest, text: str) -> str:
     if manifest.gvk.group or manifest.gvk.kind != "Secret":
         return text
     body = manifest.load()
-    for place in ("data", "stringData"):
-        for value in (body.get(place) or {}).values():
-            for form in (str(value), _decoded(value)):
-                if len(form) > 2:
-                    text = text.replace(form, "***")
+    # The longest first: what is left of a longer one after a shorter was masked would show.
+    forms = {form for place in ("data", "stringData") for form in _texts(body.get(place)) if len(form) > 2}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     return _QUOTED.sub(r"\1***\2", text)
 
 
 # How the API server quotes a value of a wrong type.
 _QUOTED = re.compile(r"(valueUnstructured\{Value:).*?(\})")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Give every text in a value, as it is and decoded; also where a map or list stands instead of a text."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None:
+        yield str(value)
+        yield _decoded(value)
 
 
 def _decoded(value: object) -> str:

@@ -18,6 +18,7 @@ Action = Literal["created", "configured", "unchanged", "deleted", "skipped"]
 Verdict = Literal["skip", "keep", "check", "repair"]
 
 _DEFINITIONS = {"CustomResourceDefinition", "Namespace", "ClusterRole"}
+STANDS_IN = "a controller of Flux itself, which gitwright stands in for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class PlanOptions:
         trusted: the manifests were applied successfully before, so that a difference
             is drift and is repaired without a dry run.
         custom_stages: kinds that have a stage of their own.
+        ended: owners that do not exist (any more): what carries their labels is anybody's,
+            so that a label alone, written by hand, takes no object away from us.
     """
 
     owner: Owner
@@ -129,6 +132,7 @@ class PlanOptions:
     forced: bool
     trusted: bool
     custom_stages: frozenset[GroupKind] = frozenset()
+    ended: frozenset[Owner] = frozenset()
 
 
 def make_plan(
@@ -176,7 +180,7 @@ def _decide(manifest: Manifest, live: Live | None, answer: Answer | None, option
         return Step(manifest, None, "repair" if repair else "check", "missing")
     if "ssa=ifnotpresent" in wish:
         return Step(manifest, live, "skip", "exists already and is applied only if not present")
-    if live.owner != options.owner and not options.renewed:
+    if live.owner != options.owner and live.owner not in options.ended and not options.renewed:
         return Step(manifest, live, "keep", f"belongs to Kustomization {live.owner} now")
     tidy = (options.renewed or options.forced) and to_tidy(wish, live)
     if live.deleting:
@@ -224,7 +228,7 @@ def opted_out(wish: frozenset[str], live: frozenset[str]) -> str:
     engine (design, section 4).
     """
     if FLUX_CONTROLLER in wish or FLUX_CONTROLLER in live:
-        return "a controller of Flux itself, which gitwright stands in for"
+        return STANDS_IN
     for marks, place in ((wish, "in Git"), (live, "in the cluster")):
         if "reconcile=disabled" in marks:
             return f"reconcile is disabled {place}"

@@ -163,6 +163,8 @@ class _Writer:
 
     def abandon(self) -> None:
         """Remove what was not finished; harmless after `finish`."""
+        # Closed in this order: what is left to the garbage collector would write to a closed file.
+        self._zip.close()
         self._file.close()
         self._path.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ finalization are parts of their own over the same `Crew`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gitwright.api import meta
@@ -36,6 +36,7 @@ class Options:
         custom_stages: kinds applied in a stage of their own.
         drift_window: seconds within which repairs of one field count together.
         drift_backoff: seconds of the first back-off of repairs.
+        sees_all: whether every Kustomization of the cluster is watched, not only a shard's.
     """
 
     default_service_account: str = ""
@@ -45,6 +46,7 @@ class Options:
     custom_stages: frozenset[GroupKind] = frozenset()
     drift_window: float = 60.0
     drift_backoff: float = 10.0
+    sees_all: bool = True
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Memory:
     prepared: tuple[str, tuple[Manifest, ...]] = ("", ())
     judged: str = ""
     unhealthy: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Pass:
     silent: bool = False
     done: Applied = field(default_factory=Applied)
     told: int = 0
+    kept: tuple[str, ...] = ()
 
     @property
     def owner(self) -> Owner:
@@ -115,15 +119,27 @@ class Crew:
 
     def plan(self, now: Pass, wanted: Sequence[Manifest], *, renewed: bool, settled: bool) -> Plan:
         """Plan what to do about the wanted objects, from what the watches know."""
+        live = self.estate.all_of(manifest.key for manifest in wanted)
+        others = {item.owner for item in live.values()} - {now.owner}
         options = PlanOptions(
             owner=now.owner,
             renewed=renewed,
             forced=now.typed.requested,
             trusted=settled,
             custom_stages=self.options.custom_stages,
+            ended=self._ended(others),
         )
-        keys = [manifest.key for manifest in wanted]
-        return make_plan(wanted, self.estate.all_of(keys), self.estate.answers(now.owner), options)
+        return make_plan(wanted, live, self.estate.answers(now.owner), options)
+
+    def _ended(self, owners: Iterable[Owner]) -> frozenset[Owner]:
+        if not self.options.sees_all:
+            # Another shard's Kustomization is not seen here, and exists all the same.
+            return frozenset()
+        return frozenset(
+            owner
+            for owner in owners
+            if owner.name and self.desk.find(KIND, owner.namespace, owner.name) is None
+        )
 
     async def progress(self, now: Pass, *, healthy: bool) -> None:
         """Write the status of a run under way."""

@@ -109,10 +109,14 @@ class KustomizationReconciler:
         return Outcome()
 
     async def _conclude(self, now: Pass, error: GitwrightError | None, pace: Pace) -> Outcome:
+        memory = self._crew.memory(now.owner)
         lines = tuple(now.done.lines()[now.told :])
+        left_out = (*now.done.left_out(), *now.kept)
+        if error is None and left_out != memory.left_out:
+            # Told when it changes; it is the same at every pass.
+            memory.left_out, lines = left_out, (*lines, *left_out)
         run = replace(now.run, applied=lines, seconds=self._crew.desk.monotonic() - now.started)
         end = outcome.conclude(now.obj, run, error, pace, self._crew.desk.now())
-        memory = self._crew.memory(now.owner)
         memory.unhealthy = error is not None and error.reason == "HealthCheckFailed"
         self._crew.desk.log_outcome(now.obj, run.revision, error, run.seconds)
         await self._crew.desk.write_status(now.obj, end.status, meta.STATUS_MANAGER)
@@ -268,6 +272,7 @@ class KustomizationReconciler:
             return
         changes, survivors, errors = await self._crew.engine.prune(stale, old, rights)
         kept = [change.key for change in changes if change.keep]
+        now.kept = tuple(change.line for change in changes if change.keep)
         inventory = now.run.inventory or old
         more = {key: old.versions[key] for key in [*kept, *survivors]}
         now.run = replace(
