@@ -170,6 +170,7 @@ class ApiProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="api proxy", daemon=True)
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
+        self._watching: set[web.Request] = set()
         self.port = 0
 
     def __enter__(self) -> ApiProxy:
@@ -184,6 +185,15 @@ class ApiProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def cut_watches(self) -> None:
+        """Break every watch that is under way."""
+
+        async def cut() -> None:
+            for request in self._watching:
+                _cut(request)
+
+        self._wait(cut())
 
     def kubeconfig(self, path: Path, token: str) -> Path:
         """Write a kubeconfig that leads here and give its path."""
@@ -264,7 +274,11 @@ class ApiProxy:
             allow_redirects=False,
         ) as answer:
             if call.watches and answer.status < 300:
-                return await _pour(request, answer, limit)
+                self._watching.add(request)
+                try:
+                    return await _pour(request, answer, limit)
+                finally:
+                    self._watching.discard(request)
             content = await answer.read()
             if cut or isinstance(self.rule.after(call), Cut):
                 return _cut(request)

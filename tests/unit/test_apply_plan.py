@@ -63,6 +63,7 @@ def verdict(manifest: Manifest, now: Live | None, answer: Answer | None = None, 
         renewed=more.get("renewed", False),
         forced=more.get("forced", False),
         trusted=more.get("trusted", True),
+        ended=more.get("ended", frozenset()),
     )
     found = {manifest.key: now} if now else {}
     plan = make_plan([manifest], found, {manifest.key: answer} if answer else {}, options)
@@ -118,6 +119,14 @@ def test_an_object_of_another_owner_is_taken_only_for_something_new() -> None:
     assert verdict(wanted(), other, answer) == "keep"
     assert verdict(wanted(), other, answer, forced=True) == "keep"
     assert verdict(wanted(), other, answer, renewed=True, trusted=False) == "check"
+
+
+def test_an_owner_that_does_not_exist_takes_nothing_away() -> None:
+    """A label of a Kustomization that is not there is drift, not another owner's claim."""
+    other = Owner("apps", "ghost")
+    now, answer = live(owner=other), Answer(wanted().digest, live().owned)
+    assert verdict(wanted(), now, answer, trusted=True) == "keep"
+    assert verdict(wanted(), now, answer, trusted=True, ended=frozenset({other})) == "repair"
 
 
 def test_fields_of_kubectl_are_removed_by_an_apply_not_as_drift() -> None:

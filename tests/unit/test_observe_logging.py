@@ -161,3 +161,13 @@ def test_a_huge_field_is_cut() -> None:
     logging.get("x").info("big", diff="y" * 100_000)
     assert len(stream.getvalue()) < 34_000
     assert "more characters" in lines(stream)[0]["diff"]
+
+
+def test_text_names_an_object_once() -> None:
+    """On a terminal an object is Kind/namespace/name, not four fields that say the same."""
+    stream, _ = configured("text")
+    log = logging.for_object(logging.get("x"), "Kustomization", "apps", "web", "kustomize.toolkit.fluxcd.io")
+    log.info("reconciled", seconds=1)
+    line = stream.getvalue()
+    assert "reconciled Kustomization/apps/web seconds=1" in line
+    assert "controllerGroup" not in line

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 import structlog
 
+from gitwright.core.errors import Transient
 from gitwright.observe import logging
 from gitwright.observe.metrics import Metrics
 from gitwright.observe.redact import Redactor
@@ -239,6 +240,32 @@ def test_what_a_reconciler_raises_stays_with_its_object() -> None:
         assert "hunter22" not in told
         assert '"name":"bad"' in told
         assert "Traceback" in told
+
+    virtual_time.run(main())
+
+
+def test_a_run_that_cannot_write_its_end_is_tried_again_and_no_panic() -> None:
+    """An error of the API server that a reconciler lets out is retried, and told without a traceback."""
+
+    async def main() -> None:
+        times: list[float] = []
+
+        async def run(_: Request, __: Slot) -> Outcome:
+            times.append(now())
+            if len(times) < 3:
+                raise Transient("the server is away")
+            return Outcome()
+
+        bench = Bench(run)
+        async with bench as controller:
+            controller.enqueue(WEB)
+            await asyncio.sleep(10)
+        assert times == [0, 0.75, 2.25]
+        assert bench.value("controller_runtime_reconcile_panics_total", controller="kustomization") == 0
+        assert bench.value("controller_runtime_reconcile_errors_total", controller="kustomization") == 2
+        log = bench.stream.getvalue()
+        assert "the server is away" in log
+        assert "Traceback" not in log
 
     virtual_time.run(main())
 

@@ -7,7 +7,7 @@ known here before the watch has it, so that no run acts on a status that it wrot
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from gitwright.api import meta
 from gitwright.artifact.store import Artifact, Store
 from gitwright.controllers.conclude import status_patch
-from gitwright.core.errors import GitwrightError
+from gitwright.core.errors import GitwrightError, Waiting
 from gitwright.core.objects import GVK, JSON, gvk_of
 from gitwright.kube.client import Client
 from gitwright.kube.errors import NotFound
@@ -179,8 +179,22 @@ class Desk:
         )
         if error is None:
             log.info("reconciled", seconds=round(seconds, 3))
+        elif isinstance(error, Waiting):
+            log.info("waits", reason=error.reason, error=str(error))
         else:
             log.warning("not reconciled", reason=error.reason, error=str(error), seconds=round(seconds, 3))
+
+    def log_repair(self, obj: JSON, revision: str, lines: Sequence[str]) -> None:
+        """Write the line that a repair of drift leaves in the log."""
+        metadata = obj["metadata"]
+        logging.for_object(
+            self._log,
+            str(obj["kind"]),
+            str(metadata["namespace"]),
+            str(metadata["name"]),
+            gvk_of(obj).group,
+            revision=revision,
+        ).info("repaired drift", objects=list(lines))
 
     def monotonic(self) -> float:
         """Give seconds that never go back."""

@@ -20,7 +20,6 @@ from gitwright.controllers.crew import KIND, Crew, Pass
 from gitwright.core import conditions
 from gitwright.core.errors import Transient
 from gitwright.core.objects import GVK
-from gitwright.kube.errors import NotFound
 from gitwright.notify.events import Note
 from gitwright.runtime.controller import Slot
 
@@ -78,13 +77,11 @@ class Finalizer:
         account = typed.spec.service_account_name or self._crew.options.default_service_account
         if not account:
             return True
-        try:
-            await self._crew.estate.cluster.client.get(
-                GVK("", "v1", "ServiceAccount"), account, typed.namespace
-            )
-        except NotFound:
-            return False
-        return True
+        # By a list, because under lockdown the engine may watch accounts and get none.
+        found = await self._crew.estate.cluster.client.list(
+            GVK("", "v1", "ServiceAccount"), typed.namespace, fields=f"metadata.name={account}"
+        )
+        return bool(found.items)
 
     async def _wait_gone(self, now: Pass, changes: Sequence[Change], slot: Slot) -> None:
         targets = [(GVK(c.key.group, c.version, c.key.kind), c.key) for c in changes]

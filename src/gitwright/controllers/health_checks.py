@@ -63,7 +63,7 @@ class HealthChecker:
         if spec.wait:
             skipped = {change.key for change in now.done.changes if change.action == "skipped"}
             keys = [key for key in own if key not in skipped and not _itself(key, now.typed)]
-            await self._judge_anew(now.owner, {key: own[key].manifest.gvk for key in keys})
+            await self._judge_anew(now.owner, {key: own[key].manifest.gvk for key in keys}, rights)
             return Wait(self._crew.estate, now.owner, keys, ephemeral=_ephemeral(own.values())), _nothing
         refs = [
             (
@@ -74,7 +74,7 @@ class HealthChecker:
         ]
         refs = [(gvk, key) for gvk, key in refs if not _itself(key, now.typed)]
         mine = [key for _, key in refs if key in own]
-        await self._judge_anew(now.owner, {key: own[key].manifest.gvk for key in mine})
+        await self._judge_anew(now.owner, {key: own[key].manifest.gvk for key in mine}, rights)
         others = [(gvk, key) for gvk, key in refs if key not in own]
         await self._may_look(others, rights)
         named = await watched_by_name(self._crew.estate, others)
@@ -90,13 +90,11 @@ class HealthChecker:
                 continue
         return Wait(self._crew.estate, now.owner, mine, named), release
 
-    async def _judge_anew(self, owner: Owner, kinds: Mapping[ObjectKey, GVK]) -> None:
+    async def _judge_anew(self, owner: Owner, kinds: Mapping[ObjectKey, GVK], rights: Rights) -> None:
         """Look again at objects that were judged by other expressions than the present ones."""
         for live in self._crew.estate.misjudged(owner, kinds):
             try:
-                found = await self._crew.estate.cluster.client.get(
-                    kinds[live.key], live.key.name, live.key.namespace
-                )
+                found = await rights.client.get(kinds[live.key], live.key.name, live.key.namespace)
             except NotFound:
                 continue
             self._crew.estate.learn(found)

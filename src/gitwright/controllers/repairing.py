@@ -61,6 +61,7 @@ class Repairer:
             if lines := done.lines():
                 note = Note("Normal", "Progressing", "\n".join(lines), outcome.annotations_of(now.run))
                 self._crew.desk.tell(now.obj, note)
+                self._crew.desk.log_repair(now.obj, now.run.revision, lines)
             written = {change.key for change in done.changes if change.action != "unchanged"}
             for key, paths in due:
                 if key in written:

@@ -211,9 +211,21 @@ def _render_text(_: WrappedLogger, __: str, event: EventDict) -> str:
     stack = event.pop("stacktrace", "")
     start = f"{event.pop('ts')} {str(event.pop('level')).upper():<7} {_plain(str(event.pop('msg')))}"
     logger = event.pop("logger")
+    start += _object(event)
     fields = [f"{_plain(key)}={_show(value)}" for key, value in event.items()]
     line = " ".join([start, *fields, *([f"logger={logger}"] if logger else [])])
     return f"{line}\n    {_plain(str(stack).rstrip())}" if stack else line
+
+
+def _object(event: EventDict) -> str:
+    """Take the fields that name an object out of a line, and give them as people read them."""
+    kind = event.pop("controllerKind", "")
+    if not kind:
+        return ""
+    event.pop("controllerGroup", None)
+    event.pop(kind, None)
+    parts = (str(kind), str(event.pop("namespace", "")), str(event.pop("name", "")))
+    return f" {_plain('/'.join(part for part in parts if part))}"
 
 
 def _plain(text: str) -> str:

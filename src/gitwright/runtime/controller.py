@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gitwright.core.errors import GitwrightError
 from gitwright.observe import logging
 from gitwright.observe.metrics import Metrics
 from gitwright.runtime.queue import MAX_RETRY, MIN_RETRY, WorkQueue
@@ -242,6 +243,8 @@ class Controller:
                 raise
             # Not ours: the reconciler let a cancellation inside of it get out.
             self._failed(request)
+        except GitwrightError as error:
+            self._ended_early(request, error)
         except Exception:
             self._failed(request)
         finally:
@@ -272,6 +275,13 @@ class Controller:
         self._metrics.reconcile_panics.labels(self.name).inc()
         log = logging.for_object(self._log, self._kind, request.namespace, request.name, self._group)
         log.error("reconciler failed unforeseen", retryAfter=round(delay, 3), exc_info=True)
+
+    def _ended_early(self, request: Request, error: GitwrightError) -> None:
+        """Try again later what could not even write down how it ended, mostly for want of an API server."""
+        delay = self._queue.add_limited(request, self._clock())
+        self._metrics.retries.labels(self.name, self.name).inc()
+        log = logging.for_object(self._log, self._kind, request.namespace, request.name, self._group)
+        log.warning("run ended early", reason=error.reason, error=str(error), retryAfter=round(delay, 3))
 
     def _finish(self, request: Request, slot: Slot, result: str, seconds: float) -> None:
         del self._runs[request]
