@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.real.engine import Engine
 from tests.real.scrub import scrub
 from tests.realcluster.api import Api
 from tests.realcluster.build import BuildError, build
-from tests.realcluster.cluster import ExternalCluster, RealCluster
+from tests.realcluster.cluster import ExternalCluster, KubectlError, RealCluster
 from tests.realcluster.pods import PodActor
 from tests.servers.git import GitServer
 
@@ -32,9 +33,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[
     """
     folder = tmp_path_factory.mktemp("cluster")
     with _started(folder) as found:
-        found.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(corpus / "crds"))
-        found.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        define(found, corpus / "crds")
         yield found
+
+
+def define(cluster: AnyCluster, folder: Path) -> None:
+    """Apply a folder of definitions and wait until the API server serves them."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(folder))
+    for attempt in range(20):
+        try:
+            cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            return
+        except KubectlError as error:
+            # kubectl gives up on a definition that is so new that it has no conditions at all.
+            if "accessor error" not in str(error) or attempt == 19:
+                raise
+            time.sleep(0.2)
 
 
 def _started(folder: Path) -> AnyCluster:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import missing
-from tests.real.conftest import engines
+from tests.real.conftest import define, engines
 from tests.real.engine import Engine
 from tests.real.scene import Scene, config_map, inventory
 from tests.realcluster.api import JSON, Api
@@ -37,8 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[
         missing(str(error), os.environ)
         raise
     with RealCluster(tmp_path_factory.mktemp("flux"), binary) as found:
-        found.kubectl("apply", "--server-side", "-f", str(corpus / "crds"))
-        found.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        define(found, corpus / "crds")
         yield found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gitwright.apply.normalise import normalise
@@ -64,6 +64,8 @@ def test_a_canonical_quantity_means_the_same(amount: int, suffix: str) -> None:
     units = {"n": 1, "u": 10**3, "m": 10**6, "": 10**9, "k": 10**12, "M": 10**15, "G": 10**18}
     units |= {"T": 10**21, "P": 10**24, "E": 10**27}
     units |= {f"{name}i": 10**9 * 1024**power for power, name in enumerate("KMGTPE", 1)}
+    # From 10^21 on Go has no suffix for a number and drops its exponent; Flux sends that too.
+    assume(amount * units[suffix] < 10**30)
     written = quantity.canonical(f"{amount}{suffix}")
     number = written.rstrip("numkMGTPEKi")
     # Beyond 64 bits a binary quantity is capped.

@@ -34,11 +34,14 @@ from gitwright.core.errors import GitwrightError, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
 from gitwright.kube import fields
 from gitwright.kube.client import Client
-from gitwright.kube.errors import ApiError, Conflict, NoKindMatch, NotFound
+from gitwright.kube.errors import ApiError, Conflict, Invalid, NoKindMatch, NotFound
 
 TOOLKIT = (".toolkit.fluxcd.io", ".extensions.fluxcd.io")
 # Of a write that is bound to a resource version.
 TRIES = 5
+
+# Keys and uids of what must stay.
+_Kept = tuple[frozenset[ObjectKey], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,10 @@ class Engine:
         live = step.live
         if live is None and exists and not self.estate.covers(step.manifest.gvk):
             # No watch may show this kind, so it is looked at once per pass (design, section 4).
-            found = await rights.client.get(step.manifest.gvk, step.key.name, step.key.namespace)
+            try:
+                found = await rights.client.get(step.manifest.gvk, step.key.name, step.key.namespace)
+            except NotFound:
+                return _Checked(step, exists=False)
             live = self.estate.learn(found)
             step = replace(step, live=live)
         tidy = live is not None and to_tidy(wish, live)
@@ -314,9 +320,12 @@ class Engine:
                     gvk, key.name, key.namespace, patch, kind="json", field_manager=FIELD_MANAGER
                 )
                 return
+            except NotFound:
+                return
             except ApiError as error:
-                # Controllers write a workload's status all the time, most of all after an edit.
-                if isinstance(error, Conflict) and attempt < TRIES:
+                # Controllers write a workload's status all the time, most of all after an edit;
+                # and what was to be removed may have been removed meanwhile.
+                if isinstance(error, Conflict | Invalid) and attempt < TRIES:
                     live = None
                     continue
                 raise Transient(
@@ -365,7 +374,7 @@ class Engine:
             self.estate.lost(key, step.live.uid)
 
     async def prune(
-        self, stale: Iterable[ObjectKey], old: Inventory, rights: Rights
+        self, stale: Iterable[ObjectKey], old: Inventory, rights: Rights, wanted: Iterable[ObjectKey] = ()
     ) -> tuple[list[Change], list[ObjectKey], list[str]]:
         """Delete what is no longer wanted and still ours.
 
@@ -373,44 +382,75 @@ class Engine:
             stale: keys in the order of deletion.
             old: the inventory they come from, for their versions.
             rights: in whose name.
+            wanted: keys that must stay, under whatever other identity an inventory names them.
 
         Returns:
             The changes; the keys that could not be deleted and must stay in the
             inventory; the errors.
         """
+        kept = frozenset(wanted)
+        uids = frozenset(live.uid for live in self.estate.all_of(kept).values())
         changes: list[Change] = []
         survivors: list[ObjectKey] = []
         errors: list[str] = []
         for key in stale:
             version = old.versions[key]
             try:
-                changes.append(await self._delete(key, version, rights))
+                changes.append(await self._delete(key, version, rights, (kept, uids)))
             except GitwrightError as error:
                 survivors.append(key)
                 errors.append(f"{key.subject} delete failed: {error.message}")
         return changes, survivors, errors
 
-    async def _delete(self, key: ObjectKey, version: str, rights: Rights) -> Change:
-        gvk = GVK(key.group, version, key.kind)
-        try:
-            live = self.estate.find(key)
-            if live is None:
-                # The watch knows only what carries our labels: look once.
-                live = self.estate.project(await rights.client.get(gvk, key.name, key.namespace))
-        except NotFound:
-            return Change(key, version, "deleted", "was gone already")
-        why = may_delete(live, rights.owner)
-        keep = FLUX_CONTROLLER in live.marks
-        if not why and key.kind == "CustomResourceDefinition" and key.name.endswith(TOOLKIT):
+    async def _delete(self, key: ObjectKey, version: str, rights: Rights, kept: _Kept) -> Change:
+        """Delete one object, exactly as it was when it was judged.
+
+        Whoever takes it over, or opts it out, between our look and our request wins: the
+        request is bound to the version that was looked at.
+        """
+        gvk, live = GVK(key.group, version, key.kind), self.estate.find(key)
+        for attempt in range(1, TRIES + 1):
+            try:
+                if not key.namespace and (await rights.client.mapper.resource(gvk)).namespaced:
+                    return Change(key, version, "deleted", "cannot be there: it has no namespace")
+                if live is None:
+                    # The watch knows only what carries our labels: look once.
+                    live = self.estate.project(await rights.client.get(gvk, key.name, key.namespace))
+                why, keep = await self._spared(gvk, key, live, rights, kept)
+                if why:
+                    return Change(key, version, "skipped", why, keep)
+                if not live.deleting:
+                    await rights.client.delete(
+                        gvk, key.name, key.namespace, uid=live.uid, resource_version=str(live.version)
+                    )
+                return Change(key, gvk.version, "deleted")
+            except NoKindMatch:
+                # The version in the inventory may be served no more, and the object in another.
+                other = await rights.client.mapper.served(gvk.group_kind)
+                if other is None or other == gvk:
+                    return Change(key, version, "deleted", "was gone already")
+                gvk, live = other, None
+            except NotFound:
+                return Change(key, version, "deleted", "was gone already")
+            except Conflict:
+                if attempt == TRIES:
+                    raise
+                live = None
+        raise Transient(f"no version of {key.group_kind} is served for long enough", reason="PruneFailed")
+
+    async def _spared(
+        self, gvk: GVK, key: ObjectKey, live: Live, rights: Rights, kept: _Kept
+    ) -> tuple[str, bool]:
+        """Say why a stale object is not deleted, or nothing; and whether it stays in the inventory."""
+        keys, uids = kept
+        if live.key in keys or live.uid in uids:
+            return "is wanted, and only written differently in the inventory", False
+        if why := may_delete(live, rights.owner):
+            return why, FLUX_CONTROLLER in live.marks
+        if key.kind == "CustomResourceDefinition" and key.name.endswith(TOOLKIT):
             why = await self._in_use(gvk, key, rights)
-            keep = bool(why)
-        if why:
-            return Change(key, version, "skipped", why, keep)
-        try:
-            await rights.client.delete(gvk, key.name, key.namespace, uid=live.uid)
-        except NotFound:
-            return Change(key, version, "deleted", "was gone already")
-        return Change(key, version, "deleted")
+            return why, bool(why)
+        return "", False
 
     async def _in_use(self, gvk: GVK, key: ObjectKey, rights: Rights) -> str:
         """A toolkit CRD that still has objects is never pruned (design, section 4)."""

@@ -8,8 +8,10 @@ and tells subscribers which Kustomization's objects changed. It decides nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from gitwright.apply.live import NOBODY, OWNER_NAME, Live, Owner, owner_of, project
 from gitwright.apply.plan import Answer
@@ -17,6 +19,9 @@ from gitwright.core.objects import GVK, JSON, GroupKind, ObjectKey
 from gitwright.health import Expressions, assess
 from gitwright.kube.cluster import Cluster
 from gitwright.kube.informer import Change, Informer
+
+# Objects whose end is remembered, so that an older answer of the server does not bring them back.
+GRAVES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,13 @@ class Seen:
         owner: the Kustomization it is about; for an object that changed hands, the former one.
         key: the object.
         drifted: whether it differs from the answer to our last apply, or is gone.
+        mended: whether it became healthy.
     """
 
     owner: Owner
     key: ObjectKey
     drifted: bool
+    mended: bool = False
 
 
 class Estate:
@@ -51,7 +58,7 @@ class Estate:
         self._informers: dict[GVK, Informer[Live]] = {}
         self._starting: dict[GVK, asyncio.Lock] = {}
         self._known: dict[ObjectKey, Live] = {}
-        self._gone: dict[ObjectKey, tuple[str, int]] = {}
+        self._gone: OrderedDict[ObjectKey, tuple[str, int]] = OrderedDict()
         self._answers: dict[Owner, dict[ObjectKey, Answer]] = {}
         self._holders: dict[ObjectKey, Owner] = {}
         self._subscribers: list[Callable[[Seen], None]] = []
@@ -82,7 +89,7 @@ class Estate:
         informer = await self.cluster.informer(
             gvk, self.project, namespace=self._namespace, labels=OWNER_NAME, view="estate"
         )
-        informer.subscribe(self._changed)
+        informer.subscribe(partial(self._changed, gvk))
         self._informers[gvk] = informer
 
     @staticmethod
@@ -140,12 +147,25 @@ class Estate:
         known = self._known.get(key)
         if known is not None and (not uid or known.uid == uid):
             del self._known[key]
-            self._gone[key] = (known.uid, known.version)
+            self._bury(known)
+
+    def _bury(self, live: Live) -> None:
+        self._gone[live.key] = (live.uid, live.version)
+        self._gone.move_to_end(live.key)
+        while len(self._gone) > GRAVES:
+            self._gone.popitem(last=False)
 
     def answered(self, owner: Owner, key: ObjectKey, answer: Answer) -> None:
-        """Remember what the server made of an apply by `owner`."""
+        """Remember what the server made of an apply by `owner`.
+
+        The watch may have shown a later change, or the object's end, before the answer
+        came; nobody could call that drift then, so it is told now.
+        """
         self._answers.setdefault(owner, {})[key] = answer
         self._holders[key] = owner
+        known = self._known.get(key)
+        if known.owned != answer.owned if known is not None else key in self._gone:
+            self._send(Seen(owner, key, True))
 
     def answers(self, owner: Owner) -> dict[ObjectKey, Answer]:
         """Give what the server answered to the applies of one Kustomization."""
@@ -175,31 +195,62 @@ class Estate:
         self._known[live.key] = live
         return True
 
-    def _changed(self, change: Change[Live]) -> None:
+    def _changed(self, gvk: GVK, change: Change[Live]) -> None:
         if change.new is not None:
-            if self._take(change.new):
+            if self._speaks_for(gvk, change.new) and self._take(change.new):
                 self._tell(change.new.key, change.new, change.old)
             return
-        if change.old is None:
+        if change.old is None or self._shown_elsewhere(gvk, change.old):
             return
         known = self._known.get(change.old.key)
         if known is not None and known.uid == change.old.uid:
             del self._known[change.old.key]
         if known is None or known.uid == change.old.uid:
+            self._bury(change.old)
             self._tell(change.old.key, None, change.old)
+
+    def _speaks_for(self, gvk: GVK, live: Live) -> bool:
+        """Tell whether the watch of a version decides about an object.
+
+        Where a kind is watched in several versions, each shows the same object in another
+        shape; only in the version of our last apply does it compare with the answer to it.
+        """
+        if live.written_as in ("", gvk.api_version):
+            return True
+        better = GVK.parse(live.written_as, gvk.kind)
+        informer = self._informers.get(better)
+        served = self.cluster.client.mapper.known(better) is not None
+        return informer is None or not informer.has_synced or not served
+
+    def _shown_elsewhere(self, gvk: GVK, live: Live) -> bool:
+        """Tell whether the watch of another version still shows an object that this one lost.
+
+        So it is when a version is served no more; else the other watch follows in a moment.
+        """
+        for other, informer in self._informers.items():
+            if other == gvk or other.group_kind != gvk.group_kind or informer.last_error:
+                continue
+            shown = informer.get(live.key.namespace, live.key.name)
+            if shown is not None and shown.uid == live.uid:
+                return True
+        return False
 
     def _tell(self, key: ObjectKey, new: Live | None, old: Live | None) -> None:
         told: set[Owner] = set()
         holder = self._holders.get(key)
+        mended = new is not None and new.health.status == "Current"
+        mended = mended and (old is None or old.health.status != "Current")
         for owner in (holder, new.owner if new else None, old.owner if old else None):
             if owner is None or owner == NOBODY or owner in told:
                 continue
             told.add(owner)
             answer = self._answers.get(owner, {}).get(key)
             drifted = answer is not None and (new is None or new.owned != answer.owned)
-            seen = Seen(owner, key, drifted)
-            for handler in tuple(self._subscribers):
-                handler(seen)
+            self._send(Seen(owner, key, drifted, mended))
+
+    def _send(self, seen: Seen) -> None:
+        for handler in tuple(self._subscribers):
+            handler(seen)
 
     def kinds(self) -> tuple[GroupKind, ...]:
         """Give the kinds that are watched."""

@@ -76,6 +76,7 @@ class Live:
         deleting: whether it waits for its finalizers.
         health: how it is.
         judged_by: digest of the health expressions that were used.
+        written_as: API version of our last apply, which `owned` is told in; empty before the first.
     """
 
     key: ObjectKey
@@ -90,6 +91,7 @@ class Live:
     deleting: bool
     health: Health
     judged_by: str = ""
+    written_as: str = ""
 
     @property
     def untidy(self) -> bool:
@@ -157,6 +159,7 @@ def project(obj: JSON, health: Health, judged_by: str = "", extra: tuple[str, ..
         deleting=bool(metadata.get("deletionTimestamp")),
         health=health,
         judged_by=judged_by,
+        written_as=str(ours.get("apiVersion") or "") if ours else "",
     )
 
 

@@ -79,7 +79,7 @@ class Repairs:
                 record.times, record.strikes, record.warned = [], 0, False
             recent = [moment for moment in record.times if now - moment < self._window]
             record.times = [*recent[-FREE:], now]
-            if len(record.times) > FREE or record.strikes:
+            if len(record.times) >= FREE or record.strikes:
                 record.strikes += 1
                 record.due = now + min(self._first * 2.0 ** (record.strikes - 1), ceiling)
             else:

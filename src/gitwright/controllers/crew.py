@@ -7,7 +7,7 @@ finalization are parts of their own over the same `Crew`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitwright.api import meta
 from gitwright.api.kustomize import Kustomization
@@ -20,6 +20,7 @@ from gitwright.controllers.conclude import Run
 from gitwright.controllers.desk import Desk
 from gitwright.core.objects import GVK, JSON, GroupKind, Manifest
 from gitwright.kube.client import Client
+from gitwright.notify.events import Note
 
 KIND = GVK(meta.KUSTOMIZE_GROUP, "v1", meta.KUSTOMIZATION)
 
@@ -103,6 +104,10 @@ class Crew:
             self._memory[owner] = Memory(repairs)
         return self._memory[owner]
 
+    def recall(self, owner: Owner) -> Memory | None:
+        """Give what is remembered of a Kustomization, if there is anything."""
+        return self._memory.get(owner)
+
     def forget(self, owner: Owner) -> None:
         """Forget everything about a Kustomization that is gone."""
         self._memory.pop(owner, None)
@@ -140,6 +145,15 @@ class Crew:
             for owner in owners
             if owner.name and self.desk.find(KIND, owner.namespace, owner.name) is None
         )
+
+    def tell_applied(self, now: Pass) -> None:
+        """Tell what a run has written so far, before its end."""
+        lines = [*now.done.lines()[now.told :], *now.run.pruned]
+        if lines:
+            now.told = len(now.done.lines())
+            now.run = replace(now.run, pruned=())
+            note = Note("Normal", "Progressing", "\n".join(lines), outcome.annotations_of(now.run))
+            self.desk.tell(now.obj, note)
 
     async def progress(self, now: Pass, *, healthy: bool) -> None:
         """Write the status of a run under way."""

@@ -18,7 +18,7 @@ from gitwright.controllers.conclude import status_patch
 from gitwright.core.errors import GitwrightError, Waiting
 from gitwright.core.objects import GVK, JSON, gvk_of
 from gitwright.kube.client import Client
-from gitwright.kube.errors import NotFound
+from gitwright.kube.errors import Conflict, NotFound
 from gitwright.kube.informer import Change, Informer
 from gitwright.notify.events import Note, Recorder
 from gitwright.observe import logging
@@ -26,6 +26,8 @@ from gitwright.observe.redact import Redactor
 
 # Seconds between two runs of an object that only its interval asks for.
 LEAST = 1.0
+# Of a change of finalizers, which is bound to a resource version.
+TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,40 +115,79 @@ class Desk:
         return self._store.current(kind, namespace, name) or await self._store.open(kind, namespace, name)
 
     async def write_status(self, obj: JSON, status: JSON, manager: str) -> JSON:
-        """Write what changed of a status; gives the object as it is then.
+        """Write what changed of a status; gives the object with that status.
 
-        Nothing is sent when nothing changed. An object that is gone is left alone.
+        Spec, generation and annotations stay those that the run began with: what came since
+        is for the next run, and must not be called done by this one. Nothing is sent when
+        nothing changed. An object that is gone is left alone.
         """
         patch = status_patch(obj.get("status"), self._clean(status))
         if patch is None:
             return obj
-        return await self._patch(obj, {"status": patch}, manager, subresource="status")
+        try:
+            answer = await self._patch(obj, {"status": patch}, manager, subresource="status")
+        except NotFound:
+            return obj
+        return _renewed(obj, answer)
 
     async def add_finalizer(self, gvk: GVK, obj: JSON, manager: str) -> JSON:
-        """Put Flux's finalizer on an object; gives the object as it is then."""
-        finalizers = [*(obj["metadata"].get("finalizers") or []), meta.FINALIZER]
-        return await self._patch(obj, _finalizers(obj, finalizers), manager)
+        """Put Flux's finalizer on an object; gives the object with it.
+
+        Raises:
+            Conflict: others keep changing it.
+            ApiError: refused otherwise.
+        """
+        return await self._finalizers(gvk, obj, manager, wanted=True)
 
     async def remove_finalizer(self, gvk: GVK, obj: JSON, manager: str) -> None:
-        """Take Flux's finalizer off an object, which lets it go."""
-        finalizers = [name for name in obj["metadata"].get("finalizers") or [] if name != meta.FINALIZER]
-        await self._patch(obj, _finalizers(obj, finalizers), manager)
+        """Take Flux's finalizer off an object, which lets it go.
+
+        Raises:
+            Conflict: others keep changing it.
+            ApiError: refused otherwise.
+        """
+        await self._finalizers(gvk, obj, manager, wanted=False)
+
+    async def _finalizers(self, gvk: GVK, obj: JSON, manager: str, *, wanted: bool) -> JSON:
+        """Set or remove our finalizer; on what is there now, where somebody changed it meanwhile."""
+        found, metadata = obj, obj["metadata"]
+        for attempt in range(1, TRIES + 1):
+            names = [name for name in found["metadata"].get("finalizers") or [] if name != meta.FINALIZER]
+            names += [meta.FINALIZER] if wanted else []
+            version = found["metadata"]["resourceVersion"]
+            # The resource version keeps a finalizer that somebody else adds at this moment.
+            body = {"metadata": {"finalizers": names, "resourceVersion": version}}
+            try:
+                return _renewed(obj, await self._patch(found, body, manager))
+            except NotFound:
+                return obj
+            except Conflict:
+                if attempt == TRIES:
+                    raise
+            try:
+                found = await self._client.get(gvk, metadata["name"], metadata["namespace"])
+            except NotFound:
+                return obj
+            if found["metadata"].get("uid") != metadata.get("uid"):
+                return obj
+            if wanted and found["metadata"].get("deletionTimestamp"):
+                # The API server takes no new finalizer then; the next run sees the deletion.
+                return obj
+        raise AssertionError("the last attempt returns or raises")
 
     async def _patch(self, obj: JSON, body: JSON, manager: str, subresource: str = "") -> JSON:
         gvk, metadata = gvk_of(obj), obj["metadata"]
         namespace, name = str(metadata["namespace"]), str(metadata["name"])
-        try:
-            answer = await self._client.patch(
+        new = keep(
+            await self._client.patch(
                 gvk, name, namespace, body, kind="merge", field_manager=manager, subresource=subresource
             )
-        except NotFound:
-            return obj
-        new = keep(answer)
-        self._newer[(gvk, namespace, name)] = new
+        )
         informer = self._informers.get(gvk)
         shown = informer.get(namespace, name) if informer else None
-        if shown is not None and _version(shown) >= _version(new):
-            self._newer.pop((gvk, namespace, name), None)
+        # Of an object that the watch has already seen the end of, nothing is kept.
+        if shown is not None and _version(shown) < _version(new):
+            self._newer[(gvk, namespace, name)] = new
         return new
 
     def _clean(self, value: Any) -> Any:
@@ -222,6 +263,13 @@ def _version(obj: JSON) -> int:
     return int(obj["metadata"].get("resourceVersion") or 0)
 
 
-def _finalizers(obj: JSON, finalizers: list[str]) -> JSON:
-    # The resource version keeps a finalizer that somebody else adds at this moment.
-    return {"metadata": {"finalizers": finalizers, "resourceVersion": obj["metadata"]["resourceVersion"]}}
+def _renewed(obj: JSON, answer: JSON) -> JSON:
+    """Give an object with the status, finalizers and resource version of an answer about it."""
+    metadata = dict(obj["metadata"])
+    for name in ("finalizers", "resourceVersion"):
+        metadata.pop(name, None)
+        if name in answer["metadata"]:
+            metadata[name] = answer["metadata"][name]
+    found = {**obj, "metadata": metadata}
+    found.pop("status", None)
+    return {**found, "status": answer["status"]} if "status" in answer else found

@@ -24,7 +24,6 @@ from gitwright.core import conditions, durations
 from gitwright.core.errors import Transient
 from gitwright.core.objects import GVK, ObjectKey
 from gitwright.kube.errors import NotFound
-from gitwright.notify.events import Note
 from gitwright.runtime.controller import Slot
 
 # A wait that lasts longer than this is told of before it ends, which costs one event more. Below Flux's
@@ -161,12 +160,7 @@ class HealthChecker:
     async def _tell_late(self, now: Pass) -> None:
         """Tell what was applied while the wait goes on, so that nobody wonders."""
         await asyncio.sleep(PATIENCE)
-        lines = [*now.done.lines()[now.told :], *now.run.pruned]
-        if lines:
-            now.told = len(now.done.lines())
-            now.run = replace(now.run, pruned=())
-            note = Note("Normal", "Progressing", "\n".join(lines), outcome.annotations_of(now.run))
-            self._crew.desk.tell(now.obj, note)
+        self._crew.tell_applied(now)
 
 
 async def _nothing() -> None:

@@ -40,8 +40,9 @@ from gitwright.core.errors import GitwrightError, Stalled, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
 from gitwright.health import Expressions
 from gitwright.kube.client import Client
+from gitwright.kube.errors import ApiError
 from gitwright.notify.events import Note
-from gitwright.runtime.controller import Outcome, Request, Slot
+from gitwright.runtime.controller import Outcome, Request, Slot, Superseded
 
 
 class KustomizationReconciler:
@@ -61,7 +62,9 @@ class KustomizationReconciler:
 
     def unhealthy(self, owner: Owner) -> bool:
         """Tell whether a Kustomization failed its last health check, so that news may mend it."""
-        return self._crew.memory(owner).unhealthy
+        # Not `memory`, which would remember every owner that a label names.
+        memory = self._crew.recall(owner)
+        return memory is not None and memory.unhealthy
 
     def remembers(self, obj: JSON, artifact: Artifact, builder: Builder) -> bool:
         """Tell cheaply whether an artifact changes nothing for a Kustomization.
@@ -96,8 +99,17 @@ class KustomizationReconciler:
         error: GitwrightError | None = None
         try:
             await self._pass(now, slot)
+        except Superseded:
+            self._crew.tell_applied(now)
+            raise
+        except ApiError as raised:
+            error = _refused(raised)
         except GitwrightError as raised:
             error = raised
+        except Exception as raised:
+            # The controller logs it and backs off; the object must not look well meanwhile (S13).
+            await self._conclude(now, _unforeseen(raised), pace)
+            raise
         if error is None and now.silent:
             return Outcome(requeue_after=self._crew.desk.later(pace.interval, spread=True))
         return await self._conclude(now, error, pace)
@@ -121,6 +133,9 @@ class KustomizationReconciler:
         self._crew.desk.log_outcome(now.obj, run.revision, error, run.seconds)
         await self._crew.desk.write_status(now.obj, end.status, meta.STATUS_MANAGER)
         self._crew.desk.tell(now.obj, *end.notes)
+        if error is not None and now.typed.deleting:
+            # A deletion must not hang for as long as an interval lasts.
+            return Outcome(backoff=True)
         after = self._crew.desk.later(end.requeue_after, spread=error is None)
         return Outcome(requeue_after=after, backoff=end.backoff)
 
@@ -270,7 +285,8 @@ class KustomizationReconciler:
     ) -> None:
         if not stale or not now.typed.spec.prune:
             return
-        changes, survivors, errors = await self._crew.engine.prune(stale, old, rights)
+        wanted = [step.key for step in plan.steps()]
+        changes, survivors, errors = await self._crew.engine.prune(stale, old, rights, wanted)
         kept = [change.key for change in changes if change.keep]
         now.kept = tuple(change.line for change in changes if change.keep)
         inventory = now.run.inventory or old
@@ -283,6 +299,27 @@ class KustomizationReconciler:
         self._crew.estate.forget(now.owner, stale)
         if errors:
             raise Transient(f"delete failed, errors: {';'.join(errors)};", reason="PruneFailed")
+
+
+def _refused(error: ApiError) -> Transient:
+    """Word what the API server refused outside of an object's own apply; rights may be given any time."""
+    return Transient(
+        error.message,
+        reason=meta.RECONCILIATION_FAILED,
+        place=error.place,
+        detail=error.detail,
+        hint=error.hint,
+        retry_after=error.retry_after,
+    )
+
+
+def _unforeseen(error: Exception) -> Transient:
+    # Its text is for the log alone, which is cleaned; nobody knows what is in it.
+    return Transient(
+        f"unforeseen error: {type(error).__name__}",
+        reason=meta.RECONCILIATION_FAILED,
+        hint="the log of gitwright tells where; please report it",
+    )
 
 
 def _settled(now: Pass, built: Built) -> bool:

@@ -97,7 +97,7 @@ class Wiring:
             controller.enqueue(request, CHANGED)
         elif _asked(change.old, change.new):
             controller.enqueue(request, CHANGED, newer=True)
-        if _artifact(change.old) != _artifact(change.new):
+        if _artifact(change.old) != _artifact(change.new) or _trouble(change.old) != _trouble(change.new):
             self._users(change.namespace, change.name, newer=True)
 
     def _users(self, namespace: str, name: str, *, newer: bool) -> None:
@@ -172,6 +172,16 @@ def _readiness(obj: JSON | None) -> tuple[Any, ...]:
     status = obj.get("status") or {}
     ready = conditions.is_true(status.get("conditions") or [], conditions.READY)
     return (ready, status.get("lastAppliedRevision"), status.get("observedGeneration"))
+
+
+def _trouble(obj: JSON | None) -> Any:
+    """What a source without artifact says, which its users show; nothing while it has one."""
+    status = (obj or {}).get("status") or {}
+    if status.get("artifact"):
+        return None
+    ready = conditions.get(status.get("conditions") or [], conditions.READY) or {}
+    # What only says that work goes on would make its users write their status for nothing.
+    return ready.get("message") if ready.get("status") == "False" else None
 
 
 def _artifact(obj: JSON | None) -> tuple[Any, ...]:

@@ -16,6 +16,10 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 HEALTHY = "Healthy"
 
+# The API server refuses a longer message, and with it the whole status.
+# Source: metav1.Condition; Flux's runtime/conditions, which cuts it in this way.
+LONGEST_MESSAGE = 32768
+
 # kubectl shows conditions as they stand, so Flux puts those of kstatus first.
 _WEIGHT = {STALLED: 0, RECONCILING: 1, READY: 2}
 
@@ -43,7 +47,8 @@ def put(
 ) -> list[Condition]:
     """Set one condition; `lastTransitionTime` moves only when it really changes.
 
-    As Flux does it, a change of status, reason or message counts as one.
+    As Flux does it, a change of status, reason or message counts as one, and a message
+    that is too long for the API server is cut.
 
     Args:
         conditions: the conditions so far.
@@ -58,7 +63,7 @@ def put(
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": message,
+        "message": _cut(message),
         "observedGeneration": generation,
         "lastTransitionTime": now,
     }
@@ -67,6 +72,10 @@ def put(
     if old is not None and all(old.get(field) == wanted[field] for field in ("status", "reason", "message")):
         wanted["lastTransitionTime"] = old.get("lastTransitionTime", now)
     return ordered([*kept, wanted])
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 3] + "..."
 
 
 def drop(conditions: Iterable[Mapping[str, Any]], *kinds: str) -> list[Condition]:

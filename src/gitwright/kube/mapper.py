@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gitwright.core.objects import GVK, JSON
+from gitwright.core.objects import GVK, JSON, GroupKind
 from gitwright.kube.errors import ApiError, NoKindMatch, NotFound
 
 _LIST = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
@@ -139,6 +139,28 @@ class Mapper:
             if found is None:
                 raise NoKindMatch(gvk)
         return found
+
+    async def served(self, kind: GroupKind) -> GVK | None:
+        """Find a version in which a kind is served, or None; for a kind whose version at hand is not.
+
+        Raises:
+            ApiError: discovery failed.
+        """
+        await self._load()
+        if found := self._version_of(kind):
+            return found
+        try:
+            path = f"/apis/{_segment(kind.group)}" if kind.group else "/api"
+            answer = orjson.loads(await self._fetch(path, PLAIN))
+        except NotFound:
+            return None
+        for item in answer.get("versions") or ():
+            version = item["version"] if isinstance(item, dict) else item
+            await self._ask(GVK(kind.group, str(version), kind.kind))
+        return self._version_of(kind)
+
+    def _version_of(self, kind: GroupKind) -> GVK | None:
+        return next((gvk for gvk in self._kinds if gvk.group_kind == kind), None)
 
     def known(self, gvk: GVK) -> Resource | None:
         """Give what is known already, asking nobody."""
