@@ -170,7 +170,7 @@ class ApiProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="api proxy", daemon=True)
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
-        self._watching: set[web.Request] = set()
+        self._watching: dict[int, web.Request] = {}
         self.port = 0
 
     def __enter__(self) -> ApiProxy:
@@ -190,7 +190,7 @@ class ApiProxy:
         """Break every watch that is under way."""
 
         async def cut() -> None:
-            for request in self._watching:
+            for request in list(self._watching.values()):
                 _cut(request)
 
         self._wait(cut())
@@ -274,11 +274,11 @@ class ApiProxy:
             allow_redirects=False,
         ) as answer:
             if call.watches and answer.status < 300:
-                self._watching.add(request)
+                self._watching[id(request)] = request
                 try:
                     return await _pour(request, answer, limit)
                 finally:
-                    self._watching.discard(request)
+                    del self._watching[id(request)]
             content = await answer.read()
             if cut or isinstance(self.rule.after(call), Cut):
                 return _cut(request)

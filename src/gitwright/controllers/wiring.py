@@ -85,10 +85,21 @@ class Wiring:
             controller.enqueue(request, CHANGED)
         elif _asked(change.old, change.new):
             controller.enqueue(request, CHANGED, newer=True)
-        if _readiness(change.old) != _readiness(change.new) and self._informer is not None:
-            name = f"{change.namespace}/{change.name}"
-            for dependent in self._informer.by_index("dependency", name):
-                controller.enqueue(_request(dependent), CHANGED)
+        self._tell_dependents(change)
+
+    def _tell_dependents(self, change: Change[JSON]) -> None:
+        """Let those look again that wait for a Kustomization, the moment it is ready.
+
+        While it is at work, or gone, they are left alone: what is applied already must not
+        be called unready each time that something it depends on runs.
+        """
+        after = _readiness(change.new)
+        if self._informer is None or _readiness(change.old) == after:
+            return
+        name = f"{change.namespace}/{change.name}"
+        for dependent in self._informer.by_index("dependency", name):
+            if after[:1] == (True,) or _judges(dependent, name):
+                self._controllers[KUSTOMIZATION].enqueue(_request(dependent), CHANGED)
 
     def _on_repository(self, change: Change[JSON]) -> None:
         request = Request(change.namespace, change.name)
@@ -129,13 +140,17 @@ class Wiring:
             return False
         builder, store, reconciler = self._parts
         artifact = store.current(GIT.kind, namespace, name)
-        return artifact is not None and reconciler.remembers(user, artifact, builder)
+        try:
+            return artifact is not None and reconciler.remembers(user, artifact, builder)
+        except Exception:
+            # Only a guess about the order; one poisoned object must not keep the others waiting (S13).
+            return False
 
     def _on_managed(self, seen: Seen) -> None:
         if self._parts is None:
             return
         reconciler = self._parts[2]
-        if seen.drifted or reconciler.unhealthy(seen.owner):
+        if seen.drifted or (seen.mended and reconciler.unhealthy(seen.owner)):
             request = Request(seen.owner.namespace, seen.owner.name)
             self._controllers[KUSTOMIZATION].enqueue(request, REPAIR)
 
@@ -150,8 +165,17 @@ def _source_of(obj: JSON) -> Iterable[str]:
 
 
 def _dependencies_of(obj: JSON) -> Iterable[str]:
+    return (name for name, _ in _references(obj))
+
+
+def _references(obj: JSON) -> Iterable[tuple[str, JSON]]:
     for ref in (obj.get("spec") or {}).get("dependsOn") or ():
-        yield f"{ref.get('namespace') or obj['metadata']['namespace']}/{ref.get('name')}"
+        yield f"{ref.get('namespace') or obj['metadata']['namespace']}/{ref.get('name')}", ref
+
+
+def _judges(obj: JSON, dependency: str) -> bool:
+    """Whether an object says by an expression of its own when a dependency is ready."""
+    return any(name == dependency and ref.get("readyExpr") for name, ref in _references(obj))
 
 
 def _asked(old: JSON, new: JSON) -> bool:

@@ -159,10 +159,24 @@ def understand(stderr: str, url: str) -> Failure:
     return Failure("other", detail or "git failed without a word")
 
 
+# Lines that are true of git's workings and mislead about the cause.
+_MISLEADING = ("terminal prompts disabled", "SOMETHING NASTY", "@@@@", "could not read Username")
+# Lines that name the cause where ssh or the server says much else.
+_TELLING = (
+    "Authentication failed",
+    "host key is known",
+    "has changed and you",
+    "Permission denied",
+    "remote: ",
+)
+
+
 def _own_words(stderr: str) -> str:
     """Choose git's most telling line."""
     lines = [line.strip() for line in stderr.splitlines()]
     lines = [line for line in lines if line and not line.startswith(_EMPTY_WORDS)]
+    lines = [line for line in lines if not any(words in line for words in _MISLEADING)]
+    telling = [line for line in lines if any(words in line for words in _TELLING)]
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    chosen = fatal or lines
+    chosen = telling or fatal or lines
     return chosen[0][:_DETAIL_LIMIT] if chosen else ""
