@@ -28,8 +28,8 @@ test: $(READY) ## fast tests, no cluster needed
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## format, lint, types, layers, sizes, generated documents
-	$(BIN)/ruff format --check src tests tools
-	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools bench
+	$(BIN)/ruff check src tests tools bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/shape.py
@@ -37,8 +37,8 @@ check: $(READY) ## format, lint, types, layers, sizes, generated documents
 	$(BIN)/python tools/fragments.py
 
 format: $(READY) ## write the format and the generated documents
-	$(BIN)/ruff format src tests tools
-	$(BIN)/ruff check --fix --quiet src tests tools
+	$(BIN)/ruff format src tests tools bench
+	$(BIN)/ruff check --fix --quiet src tests tools bench
 	$(BIN)/python tools/reference.py
 
 docs: $(READY) ## generate the reference

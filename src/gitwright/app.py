@@ -55,6 +55,7 @@ from gitwright.settings import Settings, split_address
 from gitwright.transport.egress import Egress
 from gitwright.transport.git import Mirrors
 from gitwright.transport.git_cli import Programs
+from gitwright.transport.private import PrivateFolder
 
 # Seconds that a Git mirror is kept without use.
 MIRRORS_KEPT = 7 * 24 * 3600.0
@@ -146,7 +147,9 @@ async def _serve(parts: Parts, stop: asyncio.Event, environment: Mapping[str, st
             retention_records=settings.artifact_retention_records,
         )
         stored.append(store)
-        mirrors = _mirrors(settings, root, key, environment, frozenset({files.port, health.port}))
+        scratch = await asyncio.to_thread(PrivateFolder.claim, _memory(root))
+        ports = frozenset({files.port, health.port})
+        mirrors = _mirrors(settings, root, scratch.path, key, environment, ports)
         cluster = Cluster("local", parts.client)
         try:
             parts.log.info(
@@ -156,10 +159,11 @@ async def _serve(parts: Parts, stop: asyncio.Event, environment: Mapping[str, st
                 healthPort=health.port,
                 artifactPort=files.port,
             )
-            await _run_engine(parts, cluster, store, mirrors, root, managed, stop)
+            await _run_engine(parts, cluster, store, mirrors, scratch.path, managed, stop)
         finally:
             await cluster.close()
             await mirrors.close()
+            await asyncio.to_thread(scratch.release)
 
 
 async def _run_engine(
@@ -167,7 +171,7 @@ async def _run_engine(
     cluster: Cluster,
     store: Store,
     mirrors: Mirrors,
-    root: Path,
+    scratch: Path,
     managed: list[Manager],
     stop: asyncio.Event,
 ) -> None:
@@ -186,7 +190,7 @@ async def _run_engine(
         redactor=parts.redactor,
         log=parts.log,
     )
-    builder = Builder(_renderer(parts, root), parts.redactor, strict=settings.strict_substitutions)
+    builder = Builder(_renderer(parts, scratch), parts.redactor, strict=settings.strict_substitutions)
     namespace = "" if settings.watch_all_namespaces else settings.runtime_namespace
     estate = Estate(cluster, namespace, settings.override_manager)
     engine = Engine(estate, settings.concurrent_ssa)
@@ -327,13 +331,13 @@ def _kustomization_options(settings: Settings) -> KustomizationOptions:
     )
 
 
-def _renderer(parts: Parts, root: Path) -> Renderer:
+def _renderer(parts: Parts, scratch: Path) -> Renderer:
     settings = parts.settings
     return Renderer(
         kubectl=settings.kubectl or _kubectl(),
         workers=settings.render_workers,
         timeout=settings.render_timeout,
-        scratch=_memory(root),
+        scratch=scratch,
         remember=settings.render_remember,
         limits=ChildLimits(memory=settings.render_memory),
         observe=parts.metrics.built,
@@ -348,11 +352,16 @@ def _kubectl() -> str:
 
 
 def _mirrors(
-    settings: Settings, root: Path, key: bytes, environment: Mapping[str, str], ports: frozenset[int]
+    settings: Settings,
+    root: Path,
+    private: Path,
+    key: bytes,
+    environment: Mapping[str, str],
+    ports: frozenset[int],
 ) -> Mirrors:
     return Mirrors(
         root / "git",
-        private=_memory(root),
+        private=private,
         key=key,
         programs=Programs.of(environment, settings.git),
         egress=Egress(allow_loopback=settings.allow_loopback_sources, own_ports=ports),
@@ -370,10 +379,13 @@ def _artifact_key(settings: Settings, root: Path) -> bytes:
     if settings.artifact_key_file:
         return Path(settings.artifact_key_file).read_bytes().strip()
     path = root / "artifact.key"
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not path.exists() or not path.stat().st_size:
+        # Whole or not at all: an engine killed in between must be able to start again.
+        made = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_hex(32).encode())
+        made.replace(path)
     return path.read_bytes().strip()
 
 

@@ -13,6 +13,7 @@ from tests.real.conftest import EngineFactory
 from tests.real.flux import REQUESTED, SOURCE, wait_settled
 from tests.realcluster.api import Api
 from tests.realcluster.cluster import RealCluster
+from tests.realcluster.tally import Tally
 
 # How far an install has come, by what was asked of the API server about the namespace.
 MOMENTS = ("finalizer", "dry run", "apply", "status")
@@ -99,6 +100,7 @@ async def test_compacted_etcd_is_listed_anew(
         await app.wait(fresh, 90)
         assert set((await app.end(fresh)).objects) >= {"ConfigMap/three", "ConfigMap/one"}
     assert not [line for line in own_cluster.audit(runs.user, mark) if line.verb == "delete"]
+    assert listed(own_cluster, runs.user, mark)
     assert runs.alive
 
 
@@ -114,14 +116,15 @@ async def test_a_stopped_engine_catches_up_after_a_compaction(
     app = small_app(namespace)
     await app.begin(api, "install")
     await app.wait(api)
+    mark = own_cluster.mark()
     runs.signal(signal.SIGSTOP)
     # The watches of a process that reads nothing are cut by the restart, and their versions forgotten.
     own_cluster.stop_apiserver()
     own_cluster.start_apiserver()
     async with own_cluster.api() as fresh:
         for number in range(300):
-            mark = {"metadata": {"annotations": {REQUESTED: f"t{number}"}}}
-            await fresh.patch(SOURCE, "GitRepository", "app", namespace, mark, manager="somebody")
+            asked = {"metadata": {"annotations": {REQUESTED: f"t{number}"}}}
+            await fresh.patch(SOURCE, "GitRepository", "app", namespace, asked, manager="somebody")
         await fresh.delete("v1", "ConfigMap", "two", namespace)
         own_cluster.compact_etcd()
         own_cluster.stop_apiserver()
@@ -135,4 +138,10 @@ async def test_a_stopped_engine_catches_up_after_a_compaction(
             await asyncio.sleep(0.1)
         else:
             pytest.fail("the missing object was not made again within a minute")
+    assert listed(own_cluster, runs.user, mark)
     assert runs.alive
+
+
+def listed(cluster: RealCluster, user: str, mark: int) -> set[str]:
+    """Give the kinds that an engine listed: a watch that went on where it was would need no list."""
+    return {line.resource for line in Tally.of(cluster.audit(user, mark)).lists}

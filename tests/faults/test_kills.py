@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -183,3 +185,20 @@ async def test_an_engine_killed_at_any_call_ends_as_undisturbed(
     assert all(count >= 5 for count in fired.values()), fired
     for space in spaces:
         await scrub(api, space, patience=10)
+    engine.restart()
+    assert abandoned() == []
+
+
+def abandoned() -> list[Path]:
+    """Give the private folders in memory whose processes are gone: a start removes what kills left."""
+    found = []
+    for path in Path("/dev/shm").glob("gitwright-*"):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            found.append(path)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
+    return found

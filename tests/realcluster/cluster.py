@@ -247,6 +247,10 @@ class RealCluster:
         """Give the last lines of every part's log."""
         return "\n".join(process.tail(lines) for process in self._processes.values())
 
+    def pid(self, role: Role) -> int:
+        """Give the process id of one part."""
+        return self._processes[role].pid
+
     def memory(self, role: Role) -> int:
         """Give the resident bytes of one part."""
         text = Path(f"/proc/{self._processes[role].pid}/status").read_text()

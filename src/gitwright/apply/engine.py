@@ -12,12 +12,13 @@ import base64
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import orjson
 
 from gitwright.apply.estate import Estate
 from gitwright.apply.inventory import Inventory
-from gitwright.apply.live import FIELD_MANAGER, FLUX_CONTROLLER, Live, Owner, differing, marks_of
+from gitwright.apply.live import FIELD_MANAGER, Live, Owner, differing, marks_of
 from gitwright.apply.plan import (
     STANDS_IN,
     Answer,
@@ -25,10 +26,10 @@ from gitwright.apply.plan import (
     ChangeSet,
     Plan,
     Step,
-    may_delete,
     opted_out,
     to_tidy,
 )
+from gitwright.apply.prune import Pruned, prune
 from gitwright.apply.wait import wait_gone, watched_by_name
 from gitwright.core.errors import GitwrightError, Transient
 from gitwright.core.objects import GVK, JSON, Manifest, ObjectKey
@@ -36,12 +37,11 @@ from gitwright.kube import fields
 from gitwright.kube.client import Client
 from gitwright.kube.errors import ApiError, Conflict, Invalid, NoKindMatch, NotFound
 
-TOOLKIT = (".toolkit.fluxcd.io", ".extensions.fluxcd.io")
 # Of a write that is bound to a resource version.
 TRIES = 5
+SLICE = 256
 
-# Keys and uids of what must stay.
-_Kept = tuple[frozenset[ObjectKey], frozenset[str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,11 @@ class _Checked:
     same: bool = False
     skipped: str = ""
     recreate: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is to be written."""
+        return not self.same and not self.skipped
 
 
 @dataclass(slots=True)
@@ -179,19 +184,22 @@ class Engine:
                 except GitwrightError as error:
                     return error
 
-        results = await asyncio.gather(*(one(step) for step in stage))
-        refused = [result for result in results if isinstance(result, GitwrightError)]
+        checked: list[_Checked] = []
+        refused: list[GitwrightError] = []
+        for some in _slices(stage):
+            # What needs no request costs no task: of a thousand objects a commit changes few.
+            asked = iter(await asyncio.gather(*(one(step) for step in some if step.verdict == "check")))
+            for step in some:
+                result = next(asked) if step.verdict == "check" else _unasked(step)
+                if isinstance(result, GitwrightError):
+                    refused.append(result)
+                else:
+                    checked.append(result)
         if refused:
             raise _refusal(refused)
-        return [result for result in results if isinstance(result, _Checked)]
+        return checked
 
     async def _dry_run(self, step: Step, rights: Rights) -> _Checked:
-        if step.verdict == "skip":
-            return _Checked(step, exists=step.live is not None, skipped=step.why)
-        if step.verdict == "keep":
-            return _Checked(step, exists=True, same=True)
-        if step.verdict == "repair":
-            return _Checked(step, exists=step.live is not None)
         try:
             answer = await self._send(step.manifest, rights, dry_run=True)
         except ApiError as error:
@@ -245,28 +253,38 @@ class Engine:
                 except GitwrightError as error:
                     return error
 
-        if any(not item.same and not item.skipped for item in checked):
+        if any(item.writes for item in checked):
             await announce()
         failed: list[GitwrightError] = []
         # Kinds go one after another, as Flux applies them; objects of one kind together.
         for group in _runs(checked):
-            for result in await asyncio.gather(*(one(item) for item in group)):
-                if isinstance(result, Change):
-                    done.changes.append(result)
-                else:
-                    failed.append(result)
+            for some in _slices(group):
+                asked = iter(await asyncio.gather(*(one(item) for item in some if item.writes)))
+                for item in some:
+                    result = next(asked) if item.writes else self._left(item, rights)
+                    if isinstance(result, Change):
+                        done.changes.append(result)
+                    else:
+                        failed.append(result)
+                if failed:
+                    break
             if failed:
                 raise failed[0]
+
+    def _left(self, item: _Checked, rights: Rights) -> Change:
+        """Take note of an object that is not written."""
+        step, manifest = item.step, item.step.manifest
+        if item.skipped:
+            return Change(step.key, manifest.gvk.version, "skipped", item.skipped)
+        if step.live is not None and step.live.owner == rights.owner:
+            answer = Answer(manifest.digest, step.live.owned)
+            if self.estate.answers(rights.owner).get(step.key) != answer:
+                self.estate.answered(rights.owner, step.key, answer)
+        return Change(step.key, manifest.gvk.version, "unchanged", step.why)
 
     async def _one(self, item: _Checked, rights: Rights) -> Change:
         step, manifest = item.step, item.step.manifest
         version = manifest.gvk.version
-        if item.skipped:
-            return Change(step.key, version, "skipped", item.skipped)
-        if item.same:
-            if step.live is not None and step.live.owner == rights.owner:
-                self.estate.answered(rights.owner, step.key, Answer(manifest.digest, step.live.owned))
-            return Change(step.key, version, "unchanged", step.why)
         if item.recreate:
             await self._remove(step, rights)
             item = _Checked(step, exists=False)
@@ -375,96 +393,9 @@ class Engine:
 
     async def prune(
         self, stale: Iterable[ObjectKey], old: Inventory, rights: Rights, wanted: Iterable[ObjectKey] = ()
-    ) -> tuple[list[Change], list[ObjectKey], list[str]]:
-        """Delete what is no longer wanted and still ours.
-
-        Args:
-            stale: keys in the order of deletion.
-            old: the inventory they come from, for their versions.
-            rights: in whose name.
-            wanted: keys that must stay, under whatever other identity an inventory names them.
-
-        Returns:
-            The changes; the keys that could not be deleted and must stay in the
-            inventory; the errors.
-        """
-        kept = frozenset(wanted)
-        uids = frozenset(live.uid for live in self.estate.all_of(kept).values())
-        changes: list[Change] = []
-        survivors: list[ObjectKey] = []
-        errors: list[str] = []
-        for key in stale:
-            version = old.versions[key]
-            try:
-                changes.append(await self._delete(key, version, rights, (kept, uids)))
-            except GitwrightError as error:
-                survivors.append(key)
-                errors.append(f"{key.subject} delete failed: {error.message}")
-        return changes, survivors, errors
-
-    async def _delete(self, key: ObjectKey, version: str, rights: Rights, kept: _Kept) -> Change:
-        """Delete one object, exactly as it was when it was judged.
-
-        Whoever takes it over, or opts it out, between our look and our request wins: the
-        request is bound to the version that was looked at.
-        """
-        gvk, live = GVK(key.group, version, key.kind), self.estate.find(key)
-        for attempt in range(1, TRIES + 1):
-            try:
-                if not key.namespace and (await rights.client.mapper.resource(gvk)).namespaced:
-                    return Change(key, version, "deleted", "cannot be there: it has no namespace")
-                if live is None:
-                    # The watch knows only what carries our labels: look once.
-                    live = self.estate.project(await rights.client.get(gvk, key.name, key.namespace))
-                why, keep = await self._spared(gvk, key, live, rights, kept)
-                if why:
-                    return Change(key, version, "skipped", why, keep)
-                if not live.deleting:
-                    await rights.client.delete(
-                        gvk, key.name, key.namespace, uid=live.uid, resource_version=str(live.version)
-                    )
-                return Change(key, gvk.version, "deleted")
-            except NoKindMatch:
-                # The version in the inventory may be served no more, and the object in another.
-                other = await rights.client.mapper.served(gvk.group_kind)
-                if other is None or other == gvk:
-                    return Change(key, version, "deleted", "was gone already")
-                gvk, live = other, None
-            except NotFound:
-                return Change(key, version, "deleted", "was gone already")
-            except Conflict:
-                if attempt == TRIES:
-                    raise
-                live = None
-        raise Transient(f"no version of {key.group_kind} is served for long enough", reason="PruneFailed")
-
-    async def _spared(
-        self, gvk: GVK, key: ObjectKey, live: Live, rights: Rights, kept: _Kept
-    ) -> tuple[str, bool]:
-        """Say why a stale object is not deleted, or nothing; and whether it stays in the inventory."""
-        keys, uids = kept
-        if live.key in keys or live.uid in uids:
-            return "is wanted, and only written differently in the inventory", False
-        if why := may_delete(live, rights.owner):
-            return why, FLUX_CONTROLLER in live.marks
-        if key.kind == "CustomResourceDefinition" and key.name.endswith(TOOLKIT):
-            why = await self._in_use(gvk, key, rights)
-            return why, bool(why)
-        return "", False
-
-    async def _in_use(self, gvk: GVK, key: ObjectKey, rights: Rights) -> str:
-        """A toolkit CRD that still has objects is never pruned (design, section 4)."""
-        definition = await rights.client.get(gvk, key.name)
-        spec = definition.get("spec") or {}
-        version = next((item["name"] for item in spec.get("versions") or [] if item.get("storage")), "")
-        kind = GVK(
-            str(spec.get("group") or ""), str(version), str((spec.get("names") or {}).get("kind") or "")
-        )
-        try:
-            listed = await rights.client.list(kind, limit=1)
-        except NotFound:
-            return ""
-        return "still has objects, which would be deleted with it" if listed.items else ""
+    ) -> Pruned:
+        """Delete what is no longer wanted and still ours; see `prune.prune`."""
+        return await prune(self.estate, rights.client, rights.owner, stale, old, wanted)
 
 
 async def known_kinds(client: Client, kinds: Iterable[GVK]) -> list[GVK]:
@@ -477,6 +408,20 @@ async def known_kinds(client: Client, kinds: Iterable[GVK]) -> list[GVK]:
             continue
         found.append(gvk)
     return found
+
+
+def _unasked(step: Step) -> _Checked:
+    """Judge a step that needs no dry run."""
+    if step.verdict == "skip":
+        return _Checked(step, exists=step.live is not None, skipped=step.why)
+    if step.verdict == "keep":
+        return _Checked(step, exists=True, same=True)
+    return _Checked(step, exists=step.live is not None)
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Give a few hundred at a time: tasks for thousands at once would hold up the event loop."""
+    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
 
 
 def _runs(checked: Sequence[_Checked]) -> list[list[_Checked]]:

@@ -59,6 +59,27 @@ def prepare(
     return _unique(ready)
 
 
+def declared_scopes(manifests: Iterable[Manifest]) -> dict[GVK, bool]:
+    """Read from CustomResourceDefinitions among the manifests whether their kinds are namespaced.
+
+    They are applied before the objects of these kinds, whose identity is needed earlier.
+    """
+    found: dict[GVK, bool] = {}
+    for manifest in manifests:
+        if manifest.gvk.kind != "CustomResourceDefinition":
+            continue
+        spec = manifest.load().get("spec")
+        if not isinstance(spec, dict):
+            continue
+        names, versions = spec.get("names"), spec.get("versions")
+        kind = str(names.get("kind") or "") if isinstance(names, dict) else ""
+        for version in versions if isinstance(versions, list) else ():
+            if isinstance(version, dict):
+                gvk = GVK(str(spec.get("group") or ""), str(version.get("name") or ""), kind)
+                found[gvk] = spec.get("scope") != "Cluster"
+    return found
+
+
 def _refuse_encrypted(rendered: Manifest, frozen: Manifest) -> None:
     if rendered.gvk != GVK("", "v1", "Secret") or b'"sops"' not in rendered.body:
         return

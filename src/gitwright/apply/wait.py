@@ -85,12 +85,20 @@ class Wait:
         self._named = dict(named or {})
         self._ephemeral = ephemeral
         self._wake = asyncio.Event()
+        self._touched: set[ObjectKey] = set()
+        self._drifted = True
 
     def look(self) -> dict[ObjectKey, Health]:
         """Give the health of each object as known now."""
-        found = {key: self._judge(key, self._estate.find(key)) for key in self._keys}
-        for key, informer in self._named.items():
-            if not informer.has_synced:
+        return self._look_at({*self._keys, *self._named})
+
+    def _look_at(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Health]:
+        found = {}
+        for key in keys:
+            informer = self._named.get(key)
+            if informer is None:
+                found[key] = self._judge(key, self._estate.find(key))
+            elif not informer.has_synced:
                 found[key] = Health("Unknown", informer.last_error or "not looked at yet")
             else:
                 found[key] = self._judge(key, informer.get(key.namespace, key.name))
@@ -111,7 +119,7 @@ class Wait:
         *,
         interrupted: Callable[[], None],
         newer: asyncio.Event,
-        on_wake: Callable[[], Awaitable[None]],
+        on_drift: Callable[[], Awaitable[float | None]],
     ) -> Verdict:
         """Wait until all are current, one has failed, or the time is over.
 
@@ -119,19 +127,26 @@ class Wait:
             timeout: seconds.
             interrupted: raises when newer input must be given way to.
             newer: set when newer input has come.
-            on_wake: called after each change, for repairs meanwhile.
+            on_drift: called at the beginning and after drift, for repairs meanwhile; gives
+                seconds after which it wants to be called again, or None.
         """
         stops = [self._estate.subscribe(self._seen)]
         stops += [informer.subscribe(lambda _change: self._wake.set()) for informer in self._named.values()]
         hurry = asyncio.ensure_future(newer.wait())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        found, again = self.look(), deadline
         try:
             while True:
                 interrupted()
                 self._wake.clear()
-                await on_wake()
-                found = self.look()
+                if self._drifted or again <= loop.time() < deadline:
+                    self._drifted = False
+                    after = await on_drift()
+                    again = deadline if after is None else loop.time() + after
+                # Only what changed: thousands of objects change thousands of times.
+                touched, self._touched = self._touched, set()
+                found |= self._look_at({*touched, *self._named})
                 if all(health.status == "Current" for health in found.values()):
                     return Verdict(True)
                 if any(health.status == "Failed" for health in found.values()):
@@ -140,6 +155,7 @@ class Wait:
                     return self._verdict(found, early=False)
                 wake = asyncio.ensure_future(self._wake.wait())
                 # A time limit by cancellation could cut off a repair half way.
+                left = max(0.0, min(left, again - loop.time()))
                 await asyncio.wait({wake, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 wake.cancel()
         finally:
@@ -148,7 +164,11 @@ class Wait:
                 stop()
 
     def _seen(self, seen: Seen) -> None:
-        if seen.key in self._keys or seen.owner == self._owner:
+        if seen.key in self._keys:
+            self._touched.add(seen.key)
+            self._wake.set()
+        if seen.drifted and seen.owner == self._owner:
+            self._drifted = True
             self._wake.set()
 
     def _verdict(self, found: Mapping[ObjectKey, Health], *, early: bool) -> Verdict:

@@ -6,6 +6,7 @@ finalization are parts of their own over the same `Crew`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,9 @@ from gitwright.controllers.desk import Desk
 from gitwright.core.objects import GVK, JSON, GroupKind, Manifest
 from gitwright.kube.client import Client
 from gitwright.notify.events import Note
+
+# Objects that are planned in less than a few milliseconds.
+MANY = 200
 
 KIND = GVK(meta.KUSTOMIZE_GROUP, "v1", meta.KUSTOMIZATION)
 
@@ -122,8 +126,12 @@ class Crew:
             client = client.impersonate(f"system:serviceaccount:{typed.namespace}:{account}")
         return Rights(client, Owner(typed.namespace, typed.name), typed.spec.force)
 
-    def plan(self, now: Pass, wanted: Sequence[Manifest], *, renewed: bool, settled: bool) -> Plan:
-        """Plan what to do about the wanted objects, from what the watches know."""
+    async def plan(self, now: Pass, wanted: Sequence[Manifest], *, renewed: bool, settled: bool) -> Plan:
+        """Plan what to do about the wanted objects, from what the watches know.
+
+        Many are planned in a thread; what changes meanwhile is told by the estate when the
+        plan's view of it becomes the answer it is compared with.
+        """
         live = self.estate.all_of(manifest.key for manifest in wanted)
         others = {item.owner for item in live.values()} - {now.owner}
         options = PlanOptions(
@@ -134,7 +142,10 @@ class Crew:
             custom_stages=self.options.custom_stages,
             ended=self._ended(others),
         )
-        return make_plan(wanted, live, self.estate.answers(now.owner), options)
+        answers = self.estate.answers(now.owner)
+        if len(wanted) <= MANY:
+            return make_plan(wanted, live, answers, options)
+        return await asyncio.to_thread(make_plan, wanted, live, dict(answers), options)
 
     def _ended(self, owners: Iterable[Owner]) -> frozenset[Owner]:
         if not self.options.sees_all:

@@ -19,10 +19,10 @@ from gitwright.controllers import conclude as outcome
 from gitwright.controllers.conclude import Pace
 from gitwright.controllers.desk import Desk
 from gitwright.core import conditions
-from gitwright.core.errors import Denied, GitwrightError, Stalled, Transient
+from gitwright.core.errors import GitwrightError, Stalled, Transient
 from gitwright.core.objects import GVK, JSON
 from gitwright.kube.client import Client
-from gitwright.kube.errors import NotFound
+from gitwright.kube.errors import ApiError, NotFound
 from gitwright.notify.events import Note
 from gitwright.observe.redact import Redactor
 from gitwright.runtime.controller import Outcome, Request, Slot
@@ -92,9 +92,13 @@ class GitRepositoryReconciler:
         try:
             typed = decode(GitRepository, obj)
         except Stalled as error:
+            if obj["metadata"].get("deletionTimestamp"):
+                # Nothing in its spec decides what becomes of it.
+                await self._finalize(obj, request)
+                return Outcome()
             return await self._conclude(obj, None, error, Pace(0.0, 0.0, 0.0), started)
         if typed.deleting:
-            await self._finalize(obj, typed)
+            await self._finalize(obj, request)
             return Outcome()
         if not typed.finalized:
             obj = await self._desk.add_finalizer(KIND, obj, meta.SOURCE_MANAGER)
@@ -168,7 +172,7 @@ class GitRepositoryReconciler:
                 place="spec.secretRef",
                 hint="create the Secret in the namespace of the GitRepository",
             ) from error
-        except Denied as error:
+        except ApiError as error:
             raise Transient(
                 f"failed to get secret '{typed.namespace}/{ref.name}': {error.message}",
                 reason=meta.AUTHENTICATION_FAILED,
@@ -222,10 +226,10 @@ class GitRepositoryReconciler:
             return Outcome(requeue_after=_LONGEST_BACKOFF, backoff=True)
         return Outcome(requeue_after=self._desk.later(end.requeue_after, spread=True))
 
-    async def _finalize(self, obj: JSON, typed: GitRepository) -> None:
-        if not typed.finalized:
+    async def _finalize(self, obj: JSON, request: Request) -> None:
+        if meta.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             return
-        await self._store.remove(KIND.kind, typed.namespace, typed.name)
+        await self._store.remove(KIND.kind, request.namespace, request.name)
         await self._desk.remove_finalizer(KIND, obj, meta.SOURCE_MANAGER)
 
 

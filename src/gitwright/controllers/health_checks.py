@@ -21,7 +21,7 @@ from gitwright.controllers.conclude import CHECKING
 from gitwright.controllers.crew import Crew, Pass
 from gitwright.controllers.repairing import Repairer
 from gitwright.core import conditions, durations
-from gitwright.core.errors import Transient
+from gitwright.core.errors import Denied, Transient
 from gitwright.core.objects import GVK, ObjectKey
 from gitwright.kube.errors import NotFound
 from gitwright.runtime.controller import Slot
@@ -107,6 +107,13 @@ class HealthChecker:
                 await rights.client.get(gvk, key.name, key.namespace)
             except NotFound:
                 continue
+            except Denied as error:
+                raise Transient(
+                    f"health check failed: {error.message}",
+                    reason="HealthCheckFailed",
+                    subject=key.subject,
+                    hint="let the service account read what spec.healthChecks names",
+                ) from error
 
     async def check(self, now: Pass, plan: Plan, rights: Rights, slot: Slot) -> None:
         """Wait until all that the spec asks for is healthy.
@@ -137,15 +144,15 @@ class HealthChecker:
         started = self._crew.desk.monotonic()
         wanted = [step.manifest for step in plan.steps()]
 
-        async def on_wake() -> None:
-            again = self._crew.plan(now, wanted, renewed=False, settled=True)
-            await self._repairer.repair(now, again, rights)
+        async def on_drift() -> float | None:
+            again = await self._crew.plan(now, wanted, renewed=False, settled=True)
+            return await self._repairer.repair(now, again, rights)
 
         teller = asyncio.create_task(self._tell_late(now))
         try:
             async with slot.released():
                 verdict = await wait.run(
-                    now.run.timeout, interrupted=slot.stage, newer=slot.newer, on_wake=on_wake
+                    now.run.timeout, interrupted=slot.stage, newer=slot.newer, on_drift=on_drift
                 )
         finally:
             teller.cancel()

@@ -19,7 +19,7 @@ from gitwright.apply.engine import Hooks, Rights, known_kinds
 from gitwright.apply.inventory import Inventory
 from gitwright.apply.live import Owner
 from gitwright.apply.plan import Plan
-from gitwright.apply.prepare import CommonMetadata, prepare
+from gitwright.apply.prepare import CommonMetadata, declared_scopes, prepare
 from gitwright.apply.wait import Wait
 from gitwright.artifact.store import Artifact
 from gitwright.controllers import conclude as outcome
@@ -33,6 +33,7 @@ from gitwright.controllers.references import (
     no_artifact,
     resolve_source,
     source_ref,
+    will_be_fetched,
 )
 from gitwright.controllers.repairing import Repairer
 from gitwright.core import conditions, durations
@@ -187,8 +188,10 @@ class KustomizationReconciler:
             raise no_artifact(source, durations.show(self._crew.options.dependency))
         artifact = await self._crew.desk.artifact(ref.kind, ref.namespace, ref.name)
         if artifact is None or artifact.revision != shown.get("revision"):
-            # The status is there before this process has the files: the source's own run brings them.
-            return None
+            if will_be_fetched(source):
+                # The status is there before this process has the files: the source's own run brings them.
+                return None
+            raise no_artifact(source, durations.show(self._crew.options.dependency))
         origin = (shown.get("metadata") or {}).get("org.opencontainers.image.revision", "")
         now.run = replace(now.run, revision=artifact.revision, origin=str(origin))
         return artifact
@@ -222,37 +225,44 @@ class KustomizationReconciler:
         renewed = not settled and memory.tried != inputs
         if renewed:
             memory.repairs.forget()
-        plan = self._crew.plan(now, wanted, renewed=renewed, settled=settled)
+        plan = await self._crew.plan(now, wanted, renewed=renewed, settled=settled)
         self._crew.engine.adopt(plan, now.owner)
         if settled:
             await self._repairer.repair(now, plan, rights)
             if await self._health.healthy(now, plan, rights):
                 now.silent = True
                 return
-            plan = self._crew.plan(now, wanted, renewed=False, settled=True)
+            plan = await self._crew.plan(now, wanted, renewed=False, settled=True)
         stale = old.stale(manifest.key for manifest in wanted)
-        await self._apply(now, plan, rights, slot, old)
+        if renewed or now.typed.requested:
+            await self._apply(now, plan, rights, slot, old)
+        else:
+            # A run that comes again and again must not wage the war that repairs end.
+            held = self._repairer.hold(now, plan, only_drift=True)
+            plan = held.plan
+            try:
+                await self._apply(now, plan, rights, slot, old)
+            finally:
+                self._repairer.made(now, held, now.done)
         memory.tried = inputs
         await self._prune(now, plan, old, stale, rights)
         await self._health.check(now, plan, rights, slot)
 
     async def _prepared(self, now: Pass, built: Built, client: Client) -> tuple[Manifest, ...]:
         memory, common = self._crew.memory(now.owner), now.typed.spec.common_metadata
-        token = f"{built.digest}/{now.typed.generation}"
-        if memory.prepared[0] != token:
-            scoped = frozenset(
-                [
-                    gvk
-                    for gvk in await known_kinds(client, [manifest.gvk for manifest in built.manifests])
-                    if not (await client.mapper.resource(gvk)).namespaced
-                ]
-            )
-            metadata = (
-                CommonMetadata(common.labels or {}, common.annotations or {}) if common else CommonMetadata()
-            )
-            ready = await asyncio.to_thread(prepare, built.manifests, now.owner, metadata, scoped)
+        token = f"{built.digest}/{now.typed.metadata.uid}/{now.typed.generation}"
+        if memory.prepared[0] == token:
+            return memory.prepared[1]
+        scopes = await _scopes(built.manifests, client)
+        scoped = frozenset(gvk for gvk, namespaced in scopes.items() if not namespaced)
+        metadata = (
+            CommonMetadata(common.labels or {}, common.annotations or {}) if common else CommonMetadata()
+        )
+        ready = await asyncio.to_thread(prepare, built.manifests, now.owner, metadata, scoped)
+        if all(manifest.gvk in scopes for manifest in built.manifests):
+            # Not while a kind is unknown: with its scope its objects' identity may change.
             memory.prepared = (token, ready)
-        return memory.prepared[1]
+        return ready
 
     async def _apply(self, now: Pass, plan: Plan, rights: Rights, slot: Slot, old: Inventory) -> None:
         waits = now.typed.spec.wait or bool(now.typed.spec.health_checks)
@@ -269,7 +279,7 @@ class KustomizationReconciler:
         async def ready(keys: Sequence[ObjectKey]) -> None:
             wait = Wait(self._crew.estate, now.owner, keys)
             async with slot.released():
-                verdict = await wait.run(60.0, interrupted=slot.stage, newer=slot.newer, on_wake=_nothing)
+                verdict = await wait.run(60.0, interrupted=slot.stage, newer=slot.newer, on_drift=_nothing)
             if not verdict.healthy:
                 raise Transient(verdict.message, reason="ReconciliationFailed", detail=verdict.detail)
 
@@ -285,6 +295,8 @@ class KustomizationReconciler:
     ) -> None:
         if not stale or not now.typed.spec.prune:
             return
+        # Before they go, so that nobody takes that for drift.
+        self._crew.estate.forget(now.owner, stale)
         wanted = [step.key for step in plan.steps()]
         changes, survivors, errors = await self._crew.engine.prune(stale, old, rights, wanted)
         kept = [change.key for change in changes if change.keep]
@@ -294,11 +306,20 @@ class KustomizationReconciler:
         now.run = replace(
             now.run,
             inventory=inventory.with_all(more),
-            pruned=tuple(change.line for change in changes if not change.keep),
+            pruned=tuple(
+                change.line for change in changes if not change.keep and change.action != "unchanged"
+            ),
         )
-        self._crew.estate.forget(now.owner, stale)
         if errors:
             raise Transient(f"delete failed, errors: {';'.join(errors)};", reason="PruneFailed")
+
+
+async def _scopes(manifests: Sequence[Manifest], client: Client) -> dict[GVK, bool]:
+    """Find out which kinds are namespaced; one that nobody serves or defines is left out."""
+    scopes = await asyncio.to_thread(declared_scopes, manifests)
+    for gvk in await known_kinds(client, [manifest.gvk for manifest in manifests]):
+        scopes[gvk] = (await client.mapper.resource(gvk)).namespaced
+    return scopes
 
 
 def _refused(error: ApiError) -> Transient:
@@ -357,4 +378,4 @@ def _refuse_unsupported(typed: Kustomization) -> None:
 
 
 async def _nothing() -> None:
-    """Do nothing, where a hook has nothing to do."""
+    """Do nothing on a wake, and ask for no other."""

@@ -93,12 +93,21 @@ def no_artifact(source: JSON, requeue: str) -> Waiting:
     ready = conditions.get((source.get("status") or {}).get("conditions") or [], conditions.READY) or {}
     metadata = source["metadata"]
     said = str(ready.get("message") or "it has not been fetched yet")
+    if (source.get("spec") or {}).get("suspend"):
+        said = "it is suspended, and its files are not stored here (any more)"
     return Waiting(
         f"Source artifact not found, retrying in {requeue}",
         reason="ArtifactFailed",
         subject=f"{source['kind']}/{metadata['namespace']}/{metadata['name']}",
         detail=f"{source['kind']}/{metadata['namespace']}/{metadata['name']}: {said}",
     )
+
+
+def will_be_fetched(source: JSON) -> bool:
+    """Tell whether a source whose files are not stored here will bring them by itself in a moment."""
+    found = (source.get("status") or {}).get("conditions") or []
+    suspended = (source.get("spec") or {}).get("suspend")
+    return not suspended and not conditions.is_true(found, "FetchFailed")
 
 
 def check_dependencies(
