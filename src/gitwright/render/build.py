@@ -238,10 +238,19 @@ def _identity(program: str) -> tuple[int, int, int]:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+# How Go says, at different depths of its runtime, that the address space is used up.
+_NO_MEMORY = (
+    "out of memory",
+    "cannot allocate memory",
+    "failed to reserve",
+    "failed to create new OS thread",
+)
+
+
 def _failure(said: str, status: int, closure: Closure, root: str) -> BuildError:
     """Word what kustomize said as Flux does, and add where the fault is."""
     text = said.strip().removeprefix("error: ")
-    if "out of memory" in text or "cannot allocate memory" in text:
+    if any(words in text for words in _NO_MEMORY):
         return BuildError(f"{PREFIX}: out of memory", hint="a build this large is refused; split the folder")
     if status < 0:
         return BuildError(f"{PREFIX}: kustomize was ended by signal {-status}")
