@@ -132,3 +132,14 @@ def test_texts_that_are_no_durations_are_refused(text: str) -> None:
     """An error names the text and shows the form."""
     with pytest.raises(ValueError, match="duration"):
         durations.parse(text)
+
+
+def test_a_message_too_long_for_the_api_server_is_cut() -> None:
+    """A condition's message holds 32768 characters; a longer one would lose the whole status."""
+    limit = conditions.LONGEST_MESSAGE
+    for length in (limit - 1, limit, limit + 1, 10 * limit):
+        (made,) = conditions.put([], "Ready", "False", "R", "x" * length, generation=1, now="t")
+        assert len(made["message"]) == min(length, limit)
+        assert made["message"].endswith("..." if length > limit else "xxx")
+        (again,) = conditions.put([made], "Ready", "False", "R", "x" * length, generation=2, now="later")
+        assert again["lastTransitionTime"] == "t"

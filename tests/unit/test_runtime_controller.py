@@ -296,6 +296,28 @@ def test_outcomes_say_when_the_object_is_looked_at_again() -> None:
     virtual_time.run(main())
 
 
+def test_what_is_counted_about_an_object_ends_with_it() -> None:
+    """The series of an object that is gone are dropped, so that they do not pile up."""
+
+    async def main() -> None:
+        outcomes = [Outcome(), Outcome(gone=True)]
+
+        async def run(_: Request, __: Slot) -> Outcome:
+            return outcomes.pop(0)
+
+        bench = Bench(run)
+        count = "gotk_reconcile_duration_seconds_count"
+        labels = {"kind": "Kustomization", "name": WEB.name, "namespace": WEB.namespace}
+        async with bench as controller:
+            for expected in (1, 0):
+                controller.enqueue(WEB)
+                await controller.settled()
+                found = bench.metrics.registry.get_sample_value(count, labels)
+                assert (found or 0) == expected
+
+    virtual_time.run(main())
+
+
 def test_intervals_are_spread_by_the_jitter() -> None:
     """A requeue time passes through the jitter, so that equal intervals do not meet."""
 

@@ -35,6 +35,7 @@ def prepare(
 
     Raises:
         Transient: a Secret is still encrypted; the message is Flux's.
+        Stalled: two manifests of one object differ, or labels or annotations are no map.
 
     Source: spec/flux-v2.md 3.1 (commonMetadata) and 3.3 items 2 to 4.
     """
@@ -44,6 +45,9 @@ def prepare(
         metadata = body.setdefault("metadata", {})
         if manifest.gvk in cluster_scoped:
             metadata.pop("namespace", None)
+        for place in ("labels", "annotations"):
+            if not isinstance(metadata.get(place) or {}, dict):
+                raise _malformed(manifest, place)
         labels = metadata.get("labels") or {}
         metadata["labels"] = {
             **labels,
@@ -57,6 +61,16 @@ def prepare(
         _refuse_encrypted(manifest, frozen)
         ready.append(frozen)
     return _unique(ready)
+
+
+def _malformed(manifest: Manifest, place: str) -> Stalled:
+    return Stalled(
+        f"{manifest.key.subject} has {place} that are no map",
+        reason="BuildFailed",
+        subject=manifest.key.subject,
+        place=f"metadata.{place}",
+        hint="write them as a map of texts",
+    )
 
 
 def declared_scopes(manifests: Iterable[Manifest]) -> dict[GVK, bool]:

@@ -87,7 +87,7 @@ class GitRepositoryReconciler:
         """Look at the repository and store what is new, and say so in the status."""
         obj = self._desk.find(KIND, request.namespace, request.name)
         if obj is None:
-            return Outcome()
+            return Outcome(gone=True)
         started = self._desk.monotonic()
         try:
             typed = decode(GitRepository, obj)

@@ -85,7 +85,7 @@ class KustomizationReconciler:
         obj = self._crew.desk.find(KIND, request.namespace, request.name)
         if obj is None:
             self._crew.forget(Owner(request.namespace, request.name))
-            return Outcome()
+            return Outcome(gone=True)
         try:
             typed = decode(Kustomization, obj)
         except Stalled as wrong:

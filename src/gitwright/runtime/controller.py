@@ -42,10 +42,12 @@ class Outcome:
             it to the watches.
         backoff: look again after the exponential back-off instead; `requeue_after`
             is then the longest it may become.
+        gone: the object does not exist (any more), so what is counted about it is forgotten.
     """
 
     requeue_after: float | None = None
     backoff: bool = False
+    gone: bool = False
 
 
 class Reconciler(Protocol):
@@ -229,10 +231,10 @@ class Controller:
 
     async def _run(self, request: Request, slot: Slot) -> None:
         started = self._clock()
-        result = "error"
+        result, gone = "error", False
         try:
             outcome = await self._reconciler.reconcile(request, slot)
-            result = self._schedule(request, outcome)
+            result, gone = self._schedule(request, outcome), outcome.gone
         except Superseded:
             result = "superseded"
             self._queue.add(request, self._clock())
@@ -248,7 +250,7 @@ class Controller:
         except Exception:
             self._failed(request)
         finally:
-            self._finish(request, slot, result, self._clock() - started)
+            self._finish(request, slot, result, self._clock() - started, gone=gone)
 
     @staticmethod
     def _cancelled() -> bool:
@@ -283,14 +285,18 @@ class Controller:
         log = logging.for_object(self._log, self._kind, request.namespace, request.name, self._group)
         log.warning("run ended early", reason=error.reason, error=str(error), retryAfter=round(delay, 3))
 
-    def _finish(self, request: Request, slot: Slot, result: str, seconds: float) -> None:
+    def _finish(
+        self, request: Request, slot: Slot, result: str, seconds: float, *, gone: bool = False
+    ) -> None:
         del self._runs[request]
         now = self._clock()
         self._queue.done(request, now)
         slot.close()
         self._metrics.reconciled(self.name, result, seconds)
         self._metrics.work_seconds.labels(self.name, self.name).observe(seconds)
-        if self._kind:
+        if self._kind and gone:
+            self._metrics.forget_object(self._kind, request.name, request.namespace)
+        elif self._kind:
             self._metrics.object_reconciled(self._kind, request.name, request.namespace, seconds)
         self._measure(now)
         self._wake.set()
