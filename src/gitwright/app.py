@@ -192,7 +192,8 @@ async def _run_engine(
     )
     builder = Builder(_renderer(parts, scratch), parts.redactor, strict=settings.strict_substitutions)
     namespace = "" if settings.watch_all_namespaces else settings.runtime_namespace
-    estate = Estate(cluster, namespace, settings.override_manager)
+    # Whichever Kustomizations are run, what they apply may be in any namespace.
+    estate = Estate(cluster, extra=settings.override_manager)
     engine = Engine(estate, settings.concurrent_ssa)
     reconciler = KustomizationReconciler(Crew(desk, engine, _kustomization_options(settings)), builder)
     sources = GitRepositoryReconciler(

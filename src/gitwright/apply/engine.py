@@ -157,6 +157,23 @@ class Engine:
                 await hooks.ready([change.key for change in done.changes if change.action != "skipped"])
         return ChangeSet(tuple(done.changes))
 
+    async def look(self, wanted: Iterable[Manifest], rights: Rights) -> None:
+        """Look once at what was applied before and no watch shows (design, section 4).
+
+        Raises:
+            ApiError: it may not be read.
+        """
+        for manifest in wanted:
+            known = self.estate.find(manifest.key)
+            if known is None or self.estate.covers(manifest.gvk):
+                continue
+            try:
+                found = await rights.client.get(manifest.gvk, manifest.key.name, manifest.key.namespace)
+            except NotFound:
+                self.estate.lost(manifest.key, known.uid)
+            else:
+                self.estate.learn(found)
+
     def adopt(self, plan: Plan, owner: Owner) -> None:
         """Take what is equal as the answer to an apply, so that later drift from it is seen."""
         answers = self.estate.answers(owner)

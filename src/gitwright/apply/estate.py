@@ -72,18 +72,24 @@ class Estate:
         """Make sure that these kinds are watched, and wait until the watches know all.
 
         Args:
-            kinds: kinds with versions; those already watched cost nothing.
+            kinds: kinds with versions; those already watched cost nothing, those that the
+                server lets nobody watch are left out.
             patience: seconds to wait for a first list; a kind that cannot be listed
                 (not there yet, forbidden) is not waited for longer.
         """
-        fresh = [gvk for gvk in dict.fromkeys(kinds) if gvk not in self._informers]
+        kinds = [gvk for gvk in dict.fromkeys(kinds) if self._watchable(gvk)]
+        fresh = [gvk for gvk in kinds if gvk not in self._informers]
         for gvk in fresh:
             async with self._starting.setdefault(gvk, asyncio.Lock()):
                 if gvk not in self._informers:
                     await self._start(gvk)
-        waits = [self._informers[gvk] for gvk in dict.fromkeys(kinds) if not self._informers[gvk].has_synced]
+        waits = [self._informers[gvk] for gvk in kinds if not self._informers[gvk].has_synced]
         if waits:
             await asyncio.gather(*(self._synced(informer, patience) for informer in waits))
+
+    def _watchable(self, gvk: GVK) -> bool:
+        resource = self.cluster.client.mapper.known(gvk)
+        return resource is None or {"list", "watch"} <= resource.verbs
 
     async def _start(self, gvk: GVK) -> None:
         informer = await self.cluster.informer(

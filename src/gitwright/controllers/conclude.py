@@ -12,7 +12,7 @@ from typing import Any
 
 from gitwright.apply.inventory import Inventory
 from gitwright.core import conditions, durations
-from gitwright.core.errors import Denied, GitwrightError, Stalled, Waiting
+from gitwright.core.errors import Denied, GitwrightError, Stalled, Transient, Waiting
 from gitwright.core.objects import JSON
 from gitwright.notify.events import Note
 
@@ -236,6 +236,20 @@ def _failed(
     if fresh:
         told += _failure_notes(run, error, message, pace)
     return Conclusion(status, tuple(told), _retry(error, pace, stalled=stalled), False)
+
+
+def unforeseen(error: Exception, reason: str) -> Transient:
+    """Word an error that nobody foresaw, so that the object does not look well meanwhile (S13).
+
+    Args:
+        error: what was raised; its text is for the log alone, since nobody knows what is in it.
+        reason: the condition's reason.
+    """
+    return Transient(
+        f"unforeseen error: {type(error).__name__}",
+        reason=reason,
+        hint="the log of gitwright tells where; please report it",
+    )
 
 
 # Reasons after which only a change of the object can help. Source: spec/flux-v2.md 3.2.

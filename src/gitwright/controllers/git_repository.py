@@ -25,7 +25,7 @@ from gitwright.kube.client import Client
 from gitwright.kube.errors import ApiError, NotFound
 from gitwright.notify.events import Note
 from gitwright.observe.redact import Redactor
-from gitwright.runtime.controller import Outcome, Request, Slot
+from gitwright.runtime.controller import Outcome, Request, Slot, Superseded
 from gitwright.source import git_repository as source
 from gitwright.transport.git import GitReference, Mirrors
 
@@ -110,6 +110,12 @@ class GitRepositoryReconciler:
             obj, seen = await self._observe(obj, typed, slot)
         except GitwrightError as error:
             return await self._conclude(obj, None, error, pace, started)
+        except Superseded:
+            raise
+        except Exception as error:
+            wrong = outcome.unforeseen(error, meta.GIT_OPERATION_FAILED)
+            await self._conclude(obj, None, wrong, pace, started)
+            raise
         return await self._conclude(obj, seen, None, pace, started)
 
     async def _observe(self, obj: JSON, typed: GitRepository, slot: Slot) -> tuple[JSON, source.Observed]:

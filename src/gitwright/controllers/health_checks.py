@@ -87,6 +87,9 @@ class HealthChecker:
                 await informer.synced(10.0)
             except TimeoutError:
                 continue
+            except BaseException:
+                await release()
+                raise
         return Wait(self._crew.estate, now.owner, mine, named), release
 
     async def _judge_anew(self, owner: Owner, kinds: Mapping[ObjectKey, GVK], rights: Rights) -> None:

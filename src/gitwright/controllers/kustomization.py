@@ -109,7 +109,7 @@ class KustomizationReconciler:
             error = raised
         except Exception as raised:
             # The controller logs it and backs off; the object must not look well meanwhile (S13).
-            await self._conclude(now, _unforeseen(raised), pace)
+            await self._conclude(now, outcome.unforeseen(raised, meta.RECONCILIATION_FAILED), pace)
             raise
         if error is None and now.silent:
             return Outcome(requeue_after=self._crew.desk.later(pace.interval, spread=True))
@@ -219,6 +219,7 @@ class KustomizationReconciler:
         old = Inventory.read(now.obj.get("status") or {})
         kinds = [manifest.gvk for manifest in wanted]
         await self._crew.estate.watch(await known_kinds(rights.client, kinds))
+        await self._crew.engine.look(wanted, rights)
         settled = _settled(now, built)
         memory = self._crew.memory(now.owner)
         inputs = (now.typed.metadata.uid, now.typed.generation, now.run.revision, built.digest)
@@ -331,15 +332,6 @@ def _refused(error: ApiError) -> Transient:
         detail=error.detail,
         hint=error.hint,
         retry_after=error.retry_after,
-    )
-
-
-def _unforeseen(error: Exception) -> Transient:
-    # Its text is for the log alone, which is cleaned; nobody knows what is in it.
-    return Transient(
-        f"unforeseen error: {type(error).__name__}",
-        reason=meta.RECONCILIATION_FAILED,
-        hint="the log of gitwright tells where; please report it",
     )
 
 
