@@ -254,9 +254,9 @@ async def frozen(scene: Scene) -> dict[str, str]:
         ours = [
             entry for entry in obj["metadata"]["managedFields"] if entry["manager"] == "kustomize-controller"
         ]
-        found[kind] = json.dumps(
-            [obj["metadata"]["uid"], obj["metadata"].get("generation"), obj["spec"], ours]
-        )
+        # The autoscaler sets the replicas when it comes to it, and with them the generation.
+        spec = {name: value for name, value in obj["spec"].items() if name != "replicas"}
+        found[kind] = json.dumps([obj["metadata"]["uid"], spec, ours])
     return found
 
 
