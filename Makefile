@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help install test check format realcluster real faults bench docs clean
+.PHONY: help install test check format realcluster real faults bench bench-render docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ faults: realcluster ## kills at every call, API faults, counts over time
 
 bench: realcluster ## ratios against a peer in the same run
 	$(BIN)/python -m bench $(ARGS)
+
+bench-render: $(READY) ## our kustomize against the binary: ratios and slopes
+	$(BIN)/python -m bench.render $(ARGS)
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -34,6 +34,7 @@ VERBS: Final = {
     "suspend": ("toggle", "Stop reconciling objects."),
     "resume": ("toggle", "Go on reconciling suspended objects."),
     "events": ("events", "Show the events of objects."),
+    "kustomize": ("kustomize", "Build kustomizations and print the objects."),
     "version": ("version", "Show the versions."),
 }
 

@@ -7,9 +7,11 @@ nothing of documents. Source: spec/dependencies.md 6 (Go truth), checked against
 
 from __future__ import annotations
 
+import datetime
 import re
 import struct
 from decimal import Decimal
+from typing import Any
 
 Scalar = str | int | float | bool | None
 
@@ -21,11 +23,22 @@ _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
 }
+_KYAML_WORDS: dict[str, bool | float | None] = {
+    word: value
+    for word, value in _WORDS.items()
+    if not isinstance(value, bool) or word.lower() in ("true", "false")
+}
+OLD_WORDS = frozenset(word for word in _WORDS if word not in _KYAML_WORDS)
+"""What is a boolean to YAML 1.1 alone, such as `yes`."""
 # Only a text that begins so can be anything but a string.
 _START = frozenset("+-0123456789yYnNtTfFoO~.")
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
+_MOMENT = re.compile(
+    r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})"
+    r"(?:([Tt ])([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,]([0-9]+))?(Z|[-+][0-9]{2}:[0-9]{2})?)?\Z"
+)
 _DATE = re.compile(
     r"[0-9]{4}-(1[0-2]|0?[1-9])-([0-2]?[0-9]|3[01])"
     r"(?:[Tt][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:\.[0-9]+)?(?:Z|[-+][0-9]{2}:[0-9]{2})"
@@ -58,6 +71,123 @@ def resolve(text: str) -> Scalar:
         value = float(plain)
         return text if value in (float("inf"), float("-inf")) else value
     return text
+
+
+class WrittenInt(int):
+    """An integer that was written otherwise than Python would write it, such as `0644` or `1.0`."""
+
+    text: str
+
+
+class WrittenFloat(float):
+    """A float that was written otherwise than Python would write it, such as `1.10`."""
+
+    text: str
+
+
+class LooseInt(WrittenInt):
+    """An integer that kustomize made of a text without saying what it is; merging makes it a text again."""
+
+
+class LooseFloat(WrittenFloat):
+    """A float of the same kind."""
+
+
+def loose(text: str) -> Scalar:
+    """Give what a text is that kustomize puts where nothing was, without a type."""
+    value = resolve_kyaml(text)
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    found = LooseFloat(value) if isinstance(value, float) else LooseInt(value)
+    found.text = text
+    return found
+
+
+class WrittenText(str):
+    """A text that was written otherwise, which is a date that became RFC 3339 text."""
+
+    text: str
+
+
+def resolve_kyaml(text: str) -> Scalar:
+    """Give what a plain scalar is to yaml.v3, with which kustomize reads objects.
+
+    Fewer words are booleans there, and a timestamp becomes RFC 3339 text on its way through JSON.
+    Numbers keep the text they were written with, since kustomize uses it for names and annotations.
+    """
+    if text in _KYAML_WORDS:
+        return _KYAML_WORDS[text]
+    if text[0] not in "+-0123456789.":
+        return text
+    value = resolve(text)
+    if isinstance(value, str):
+        return _timestamp(text) if _DATE.match(text) else text
+    if isinstance(value, float) and value - value == 0:
+        value = number(value)
+    if value is None or isinstance(value, bool) or str(value) == text:
+        return value
+    written = WrittenFloat(value) if isinstance(value, float) else WrittenInt(value)
+    written.text = text
+    return written
+
+
+def text_of(value: Scalar) -> str:
+    """Give the text that a number, boolean or string was written with, as far as it is known."""
+    if isinstance(value, str):
+        return value.text if isinstance(value, WrittenText) else value
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, WrittenInt | WrittenFloat):
+        return value.text
+    return float_text(value) if isinstance(value, float) else str(value)
+
+
+def _timestamp(text: str) -> str:
+    """Give a timestamp as Go's JSON has it, and any other text as it is."""
+    found = _MOMENT.match(text)
+    if found is None:
+        return text
+    year, month, day, mark, hour, minute, second, fraction, zone = found.groups()
+    if mark is not None and (mark == " ") != (zone is None):
+        return text
+    clock = (int(hour or 0), int(minute or 0), int(second or 0))
+    try:
+        datetime.datetime(int(year), int(month), int(day), *clock)
+    except ValueError:
+        return text
+    shown = "{:02d}:{:02d}:{:02d}".format(*clock)
+    digits = (fraction or "")[:9].rstrip("0")
+    offset = "Z" if zone in (None, "Z", "+00:00") else zone
+    written = WrittenText(
+        f"{year}-{int(month):02d}-{int(day):02d}T{shown}{'.' + digits if digits else ''}{offset}"
+    )
+    written.text = text
+    return written
+
+
+def plain(value: Any) -> Any:
+    """Give a value with maps, numbers and texts that remember nothing; most is changed in place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(item) not in _PLAIN:
+                value[key] = plain(item)
+        return value if type(value) is dict else dict(value)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if type(item) not in _PLAIN:
+                value[index] = plain(item)
+    elif isinstance(value, WrittenFloat):
+        return float(value)
+    elif isinstance(value, WrittenInt):
+        return int(value)
+    elif isinstance(value, str):
+        return str(value)
+    return value
+
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 def _integer(found: re.Match[str]) -> int | None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import functools
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,91 @@ class Limits:
 LIMITS = Limits()
 
 
+class Quoted(str):
+    """A string that was written in quotes or as a block; kustomize keeps that when it sets a value."""
+
+    __slots__ = ()
+
+
+class Blanks(dict[str, Any]):
+    """A map in which some nulls were written otherwise than `null`: as nothing at all, or as `~`.
+
+    A strategic merge patch of kustomize takes away what was written as nothing, and keeps the nulls.
+
+    Args:
+        values: the map.
+        words: field -> what was written there.
+    """
+
+    __slots__ = ("words",)
+
+    def __init__(self, values: dict[str, Any], words: dict[str, str]) -> None:
+        super().__init__(values)
+        self.words = words
+
+    @property
+    def blank(self) -> frozenset[str]:
+        """The fields where nothing was written."""
+        return frozenset(name for name, word in self.words.items() if not word)
+
+    def like(self, values: dict[str, Any]) -> Blanks:
+        """Give another map that remembers the same."""
+        return Blanks(values, dict(self.words))
+
+
+class Shared(str):
+    """A string that stands in several places of one object, which kustomize changes all at once."""
+
+    __slots__ = ()
+
+
+class SharedQuoted(Shared, Quoted):
+    """A shared string that is written in quotes."""
+
+    __slots__ = ()
+
+
+def written(text: str) -> str:
+    """Give a text as kustomize sets it where nothing was: in quotes if it would be read as something else."""
+    return text if scalars.resolve(text) is text else Quoted(text)
+
+
+def shared(text: str) -> Shared:
+    """Give a text that kustomize sets in several places at once."""
+    return Shared(text) if scalars.resolve(text) is text else SharedQuoted(text)
+
+
+def share(value: Any, old: Shared, new: Any) -> None:
+    """Set a scalar wherever in an object this very shared string stands."""
+    if isinstance(old, Quoted):
+        new = SharedQuoted(scalars.text_of(new))
+    elif isinstance(new, str):
+        new = Shared(new)
+    _put_shared(value, old, new)
+
+
+def _put_shared(value: Any, old: Shared, new: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if item is old:
+                value[key] = new
+            elif isinstance(item, dict | list):
+                _put_shared(item, old, new)
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, dict | list):
+                _put_shared(item, old, new)
+
+
+def styled(old: Any, new: Any) -> Any:
+    """Give what becomes of a scalar that kustomize sets where another value was: it keeps the quotes."""
+    if isinstance(new, dict | list) or new is None:
+        return new
+    if isinstance(old, Quoted):
+        return new if isinstance(new, Quoted) else Quoted(scalars.text_of(new))
+    return str(new) if isinstance(new, Quoted) and old is not None else new
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document: its value as JSON has it, its number in the file and its first line, both from 1."""
@@ -100,7 +186,12 @@ def load_documents(text: str | bytes, name: str = "", limits: Limits = LIMITS) -
 
 
 def parse(
-    text: str | bytes, name: str = "", limits: Limits = LIMITS, *, unique: bool = False
+    text: str | bytes,
+    name: str = "",
+    limits: Limits = LIMITS,
+    *,
+    unique: bool = False,
+    kyaml: bool = False,
 ) -> list[Document]:
     """Read every document of a text, whatever it holds.
 
@@ -109,11 +200,13 @@ def parse(
         name: the file, for errors.
         limits: how much is accepted.
         unique: refuse a key given twice in a map; otherwise the last one counts, as in Go.
+        kyaml: read as kustomize reads objects: yaml.v3's scalars, keys that are strings and stand
+            once, own keys before merged ones; with `Quoted`, `Blanks` and `scalars.WrittenInt`.
 
     Raises:
         YamlError: the text is no YAML or exceeds a limit.
     """
-    return list(_Reader(text, name, limits, unique=unique).documents())
+    return list(_Reader(text, name, limits, unique=unique or kyaml, kyaml=kyaml).documents())
 
 
 def check(text: str | bytes, name: str = "", limits: Limits = LIMITS) -> None:
@@ -150,8 +243,11 @@ class _Anchored:
 class _Reader:
     """Builds values from libyaml's events, with a stack of its own: no input can exhaust Python's."""
 
-    def __init__(self, text: str | bytes, name: str, limits: Limits, *, unique: bool) -> None:
+    def __init__(
+        self, text: str | bytes, name: str, limits: Limits, *, unique: bool, kyaml: bool = False
+    ) -> None:
         self._name = name
+        self._kyaml = kyaml
         self._limits = limits
         self._unique = unique
         self._document = 0
@@ -233,6 +329,16 @@ class _Reader:
         value = self._value(event, plain=plain)
         if event.anchor is not None:
             self._anchors[event.anchor] = _Anchored(value, 1)
+        if (
+            value is None
+            and self._kyaml
+            and event.value != "null"
+            and isinstance(top.into, dict)
+            and top.keyed
+        ):
+            if not isinstance(top.into, Blanks):
+                top.into = Blanks(top.into, {})
+            top.into.words[top.key or ""] = event.value
         self._add(value, 1)
 
     def _alias(self, event: Any) -> None:
@@ -273,12 +379,26 @@ class _Reader:
         parts = value if isinstance(value, list) else [value]
         if not all(isinstance(part, dict) for part in parts):
             raise self._error("map merge requires map or sequence of maps as the value")
-        for part in reversed(parts):
-            into.update(part)
+        if not self._kyaml:
+            for part in reversed(parts):
+                into.update(part)
+            return
+        frame = self._stack[-1]
+        if "<<" in frame.own:
+            raise self._error("duplicate merge key")
+        for part in parts:
+            for key, item in part.items():
+                into.setdefault(key, item)
+        # What is merged may be given again by the map itself, but not merged twice.
+        frame.own.add("<<")
 
     def _key(self, value: Any) -> str:
         if isinstance(value, str):
-            return value
+            return str(value)
+        if self._kyaml:
+            raise self._error(
+                "json: unsupported type: map[interface {}]interface {}: a key must be a string: quote it"
+            )
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
@@ -290,6 +410,10 @@ class _Reader:
     def _value(self, event: Any, *, plain: bool) -> Any:
         text = str(event.value)
         if event.tag is None:
+            if self._kyaml:
+                if plain:
+                    return self._finite(scalars.resolve_kyaml(text))
+                return Quoted(_refolded(text) if event.style == ">" else text)
             return self._json(scalars.resolve(text)) if plain else text
         kind = str(event.tag).removeprefix("tag:yaml.org,2002:")
         if kind == "binary":
@@ -308,11 +432,13 @@ class _Reader:
         return self._json(value)
 
     def _json(self, value: scalars.Scalar) -> scalars.Scalar:
-        if not isinstance(value, float):
-            return value
-        if value - value != 0:
+        value = self._finite(value)
+        return scalars.number(value) if isinstance(value, float) else value
+
+    def _finite(self, value: scalars.Scalar) -> scalars.Scalar:
+        if isinstance(value, float) and value - value != 0:
             raise self._error(f"unsupported value: {scalars.float_text(value)}")
-        return scalars.number(value)
+        return value
 
     def measure(self, event: Any) -> None:
         """Count nodes and depth of an event without building anything."""
@@ -350,10 +476,20 @@ class _Reader:
 _TAGGED: dict[str, type] = {"int": int, "float": float, "bool": bool, "null": type(None)}
 
 
+# A line, the breaks behind it and the beginning of one that is indented more.
+_FOLD = re.compile(r"(?m)^([^ \t\n][^\n]*)(\n+)(?=[ \t])")
+
+
+def _refolded(text: str) -> str:
+    """Give a folded text as yaml.v3 leaves it: with one break more before a line that is indented."""
+    return text if text.lstrip("\n")[:1] in ("", " ", "\t") else _FOLD.sub(r"\1\2\n", text)
+
+
 def _copy(value: Any) -> Any:
     # Depth is bounded by the limit, so recursion is safe here.
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        copied = {key: _copy(item) for key, item in value.items()}
+        return value.like(copied) if isinstance(value, Blanks) else copied
     if isinstance(value, list):
         return [_copy(item) for item in value]
     return value

@@ -1,0 +1,1 @@
+"""Our kustomize against the real one: the same trees through both."""
