@@ -54,3 +54,16 @@ def test_nothing_outside_of_the_root_is_read(tmp_path: Path, capsys: pytest.Capt
 def test_a_folder_that_is_none_is_misuse(tmp_path: Path) -> None:
     """Exit code 2 says that the command line is wrong."""
     assert main(["kustomize", str(tmp_path / "none")]) == 2
+
+
+def test_who_leaves_the_tree_is_told_of_the_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of a repository, a base beside the folder needs --root, and the error says so."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "kustomization.yaml").write_text("resources: []\nnamespace: x\n")
+    (tmp_path / "over").mkdir()
+    (tmp_path / "over" / "kustomization.yaml").write_text("resources: [../base]\n")
+    monkeypatch.chdir(tmp_path / "base")
+    assert main(["kustomize", str(tmp_path / "over")]) == 3
+    assert "--root" in capsys.readouterr().err

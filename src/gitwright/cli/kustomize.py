@@ -11,9 +11,10 @@ import click
 from gitwright.cli.failures import YES, Misuse
 from gitwright.cli.options import Session, Verb, in_session
 from gitwright.formats import yaml
-from gitwright.render.kustomize.build import build
+from gitwright.render.kustomize.build import Built, build
 from gitwright.render.kustomize.directory import DirectoryFiles
 from gitwright.render.kustomize.documents import Remembered
+from gitwright.render.kustomize.errors import KustomizeError
 
 
 @click.command(cls=Verb, name="kustomize", short_help="Build kustomizations and print the objects.")
@@ -53,7 +54,7 @@ def kustomize(session: Session, directories: tuple[str, ...], output: str, root:
         if not folder.is_relative_to(top):
             raise Misuse(f"'{directory}' is not below '{root}'")
         relative = folder.relative_to(top).as_posix()
-        built = build(DirectoryFiles(top), "" if relative == "." else relative, remembered)
+        built = _built(DirectoryFiles(top), "" if relative == "." else relative, remembered)
         for warning in built.warnings:
             session.console.warning(warning)
         objects.extend(built.objects)
@@ -69,6 +70,17 @@ def kustomize(session: Session, directories: tuple[str, ...], output: str, root:
         session.console.out.writelines(texts)
         session.console.out.flush()
     return YES
+
+
+def _built(files: DirectoryFiles, path: str, remembered: Remembered) -> Built:
+    """Build a folder; who leaves the tree is told how to widen it."""
+    try:
+        return build(files, path, remembered)
+    except KustomizeError as error:
+        if error.hint or "leads out of the tree" not in error.message:
+            raise
+        hint = "outside of a Git repository, name the folder that all of it is below by --root"
+        raise KustomizeError(error.message, place=error.place, detail=error.detail, hint=hint) from error
 
 
 def _texts(objects: list[dict[str, object]]) -> Iterator[str]:
