@@ -12,22 +12,19 @@ from typing import Any
 
 import orjson
 
+from gitwright.api import meta
 from gitwright.core.objects import JSON, ObjectKey, key_of
 from gitwright.health import Health
 from gitwright.kube import fields
 
-FIELD_MANAGER = "kustomize-controller"
-GROUP = "kustomize.toolkit.fluxcd.io"
-OWNER_NAME = f"{GROUP}/name"
-OWNER_NAMESPACE = f"{GROUP}/namespace"
+FIELD_MANAGER = meta.APPLY_MANAGER
+GROUP = meta.KUSTOMIZE_GROUP
+OWNER_NAME = meta.OWNER_NAME
+OWNER_NAMESPACE = meta.OWNER_NAMESPACE
 
 # Source: spec/flux-v2.md 3.3 item 8.
-_LEFTOVER_ANNOTATIONS = (
-    "kubectl.kubernetes.io/last-applied-configuration",
-    f"{GROUP}/checksum",
-    "fluxcd.io/sync-checksum",
-)
-_LEFTOVER_LABELS = ("fluxcd.io/sync-gc-mark",)
+_LEFTOVER_ANNOTATIONS = (meta.LAST_APPLIED, meta.OLD_CHECKSUM, meta.OLD_SYNC_CHECKSUM)
+_LEFTOVER_LABELS = (meta.OLD_GC_MARK_LABEL,)
 FLUX_CONTROLLER = "flux=controller"
 # The deployments of flux-install.
 _FLUX_CONTROLLERS = frozenset(

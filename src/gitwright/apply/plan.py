@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gitwright.apply.live import FLUX_CONTROLLER, Live, Owner, fits, marks_of
-from gitwright.core.objects import GroupKind, Manifest, ObjectKey, apply_rank
+from gitwright.core.objects import GroupKind, Manifest, ObjectKey, sort_manifests
 
 Action = Literal["created", "configured", "unchanged", "deleted", "skipped"]
 Verdict = Literal["skip", "keep", "check", "repair"]
@@ -152,7 +152,7 @@ def make_plan(
     Source of the rules: design, sections 1 and 4; spec/flux-v2.md 3.3.
     """
     stages: list[list[Step]] = [[], [], [], []]
-    for manifest in sorted(wanted, key=lambda item: apply_rank(item.key)):
+    for manifest in sort_manifests(wanted):
         step = _decide(manifest, live.get(manifest.key), answers.get(manifest.key), options)
         stages[stage_of(manifest.key, options.custom_stages)].append(step)
     return Plan(tuple(tuple(stage) for stage in stages))

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gitwright.apply.live import GROUP, OWNER_NAME, OWNER_NAMESPACE, Owner
+from gitwright.api import meta
+from gitwright.apply.live import OWNER_NAME, OWNER_NAMESPACE, Owner
 from gitwright.apply.normalise import normalise
 from gitwright.core.errors import Stalled, Transient
 from gitwright.core.objects import GVK, Manifest
@@ -99,7 +100,7 @@ def _refuse_encrypted(rendered: Manifest, frozen: Manifest) -> None:
         return
     body = rendered.load()
     annotations = (body.get("metadata") or {}).get("annotations") or {}
-    if "sops" in body and str(annotations.get(f"{GROUP}/decrypt", "")).lower() != "disabled":
+    if "sops" in body and str(annotations.get(meta.DECRYPT, "")).lower() != "disabled":
         raise Transient(
             f"{frozen.key.subject} is SOPS encrypted, configuring decryption is required "
             "for this secret to be reconciled",

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gitwright.api import meta
 from gitwright.apply.inventory import Inventory
 from gitwright.core import conditions, durations
 from gitwright.core.errors import Denied, GitwrightError, Stalled, Transient, Waiting
 from gitwright.core.objects import JSON
 from gitwright.notify.events import Note
 
-GROUP = "kustomize.toolkit.fluxcd.io"
-SOURCE_GROUP = "source.toolkit.fluxcd.io"
-REQUESTED = "reconcile.fluxcd.io/requestedAt"
 HISTORY = 5
 
 FETCHING = "Fetching manifests"
@@ -96,9 +94,9 @@ class Conclusion:
     backoff: bool = False
 
 
-def annotations_of(run: Run, group: str = GROUP) -> dict[str, str]:
+def annotations_of(run: Run) -> dict[str, str]:
     """Give the metadata that Flux puts on each event of a run."""
-    found = {f"{group}/revision": run.revision, f"{group}/originRevision": run.origin}
+    found = {meta.KUSTOMIZE_REVISION: run.revision, meta.KUSTOMIZE_ORIGIN_REVISION: run.origin}
     return {name: value for name, value in found.items() if value}
 
 
@@ -146,7 +144,7 @@ def conclude(
         now: RFC 3339 time in UTC, to the second.
     """
     status = dict(obj.get("status") or {})
-    requested = (obj["metadata"].get("annotations") or {}).get(REQUESTED)
+    requested = (obj["metadata"].get("annotations") or {}).get(meta.REQUESTED_AT)
     if requested:
         status["lastHandledReconcileAt"] = requested
     if run.stage in (BUILDING, APPLYING, CHECKING):
@@ -195,7 +193,7 @@ def _succeeded(
         f"Reconciliation finished in {durations.show(round(run.seconds, 6))}, "
         f"next run in {durations.show(pace.interval)}"
     )
-    about = {**annotations_of(run), f"{GROUP}/commit_status": "update"}
+    about = {**annotations_of(run), meta.COMMIT_STATUS: meta.COMMIT_STATUS_UPDATE}
     told.append(Note("Normal", "ReconciliationSucceeded", finished, about))
     return Conclusion(status, tuple(merged(told)), pace.interval)
 
@@ -231,7 +229,7 @@ def _failed(
     if run.digest and error.reason in ("ReconciliationFailed", "PruneFailed", "HealthCheckFailed"):
         status["history"] = _history(status, run, error.reason, now)
     fresh = (old.get("reason"), old.get("message"), old.get("status")) != (error.reason, message, "False")
-    requested = (obj["metadata"].get("annotations") or {}).get(REQUESTED)
+    requested = (obj["metadata"].get("annotations") or {}).get(meta.REQUESTED_AT)
     fresh = fresh or requested != (obj.get("status") or {}).get("lastHandledReconcileAt")
     if fresh:
         told += _failure_notes(run, error, message, pace)
@@ -343,7 +341,7 @@ def conclude_source(
     Source: spec/flux-v2.md 2.0 and 2.1.
     """
     status = dict(obj.get("status") or {})
-    requested = (obj["metadata"].get("annotations") or {}).get(REQUESTED)
+    requested = (obj["metadata"].get("annotations") or {}).get(meta.REQUESTED_AT)
     if requested:
         status["lastHandledReconcileAt"] = requested
     if error is not None:
@@ -370,8 +368,8 @@ def conclude_source(
         _set(status, name, value)
     notes: tuple[Note, ...] = ()
     about = {
-        f"{SOURCE_GROUP}/revision": str(new.get("revision") or ""),
-        f"{SOURCE_GROUP}/digest": str(new.get("digest") or ""),
+        meta.SOURCE_REVISION: str(new.get("revision") or ""),
+        meta.SOURCE_DIGEST: str(new.get("digest") or ""),
     }
     text = f"stored artifact for commit '{subject}'"
     if old.get("digest") != new.get("digest"):
@@ -426,7 +424,7 @@ def _source_failed(
         found = _put(found, conditions.RECONCILING, "True", "ProgressingWithRetry", text, generation, now)
     found = _put(found, "FetchFailed", "True", error.reason, message, generation, now)
     status["conditions"] = _put(found, conditions.READY, "False", error.reason, message, generation, now)
-    requested = (obj["metadata"].get("annotations") or {}).get(REQUESTED)
+    requested = (obj["metadata"].get("annotations") or {}).get(meta.REQUESTED_AT)
     fresh = (old.get("reason"), old.get("message"), old.get("status")) != (error.reason, message, "False")
     fresh = fresh or requested != (obj.get("status") or {}).get("lastHandledReconcileAt")
     notes = (Note("Warning", error.reason, message, {}),) if fresh else ()

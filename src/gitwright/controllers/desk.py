@@ -209,15 +209,7 @@ class Desk:
 
     def log_outcome(self, obj: JSON, revision: str, error: GitwrightError | None, seconds: float) -> None:
         """Write the one line that each run leaves in the log."""
-        metadata = obj["metadata"]
-        log = logging.for_object(
-            self._log,
-            str(obj["kind"]),
-            str(metadata["namespace"]),
-            str(metadata["name"]),
-            gvk_of(obj).group,
-            revision=revision,
-        )
+        log = self._log_of(obj, revision)
         if error is None:
             log.info("reconciled", seconds=round(seconds, 3))
         elif isinstance(error, Waiting):
@@ -227,15 +219,13 @@ class Desk:
 
     def log_repair(self, obj: JSON, revision: str, lines: Sequence[str]) -> None:
         """Write the line that a repair of drift leaves in the log."""
+        self._log_of(obj, revision).info("repaired drift", objects=list(lines))
+
+    def _log_of(self, obj: JSON, revision: str) -> logging.Log:
         metadata = obj["metadata"]
-        logging.for_object(
-            self._log,
-            str(obj["kind"]),
-            str(metadata["namespace"]),
-            str(metadata["name"]),
-            gvk_of(obj).group,
-            revision=revision,
-        ).info("repaired drift", objects=list(lines))
+        namespace, name = str(metadata["namespace"]), str(metadata["name"])
+        group = gvk_of(obj).group
+        return logging.for_object(self._log, str(obj["kind"]), namespace, name, group, revision=revision)
 
     def monotonic(self) -> float:
         """Give seconds that never go back."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from gitwright.api import meta
 from gitwright.core.errors import GitwrightError
 from gitwright.core.objects import GVK, JSON
 from gitwright.kube.client import Client
 from gitwright.observe.redact import Redactor
 
 EVENT = GVK("", "v1", "Event")
-PREFIX = "event.toolkit.fluxcd.io/"
 LIMIT = 39_000
 REMEMBERED = 4096
 
@@ -181,7 +181,10 @@ class Recorder:
 
     def _annotations(self, obj: JSON, note: Note) -> dict[str, str]:
         own = (obj["metadata"].get("annotations") or {}).items()
-        return {**note.annotations, **{name: str(value) for name, value in own if name.startswith(PREFIX)}}
+        return {
+            **note.annotations,
+            **{name: str(value) for name, value in own if name.startswith(meta.EVENT_PREFIX)},
+        }
 
     def _event(self, obj: JSON, note: Note, message: str, now: str) -> JSON:
         metadata = obj["metadata"]

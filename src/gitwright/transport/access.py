@@ -11,11 +11,8 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import urllib.parse
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gitwright.core.errors import Stalled
 
@@ -170,27 +167,3 @@ def hide_password(url: str) -> str:
     if not (sep and at and ":" in user):
         return url
     return f"{scheme}://{user.partition(':')[0]}:{HIDDEN}@{host}{slash}{path}"
-
-
-def load_key(path: Path, random: Callable[[int], bytes], size: int = 32) -> bytes:
-    """Read a secret key of this machine from a file, made at first use, readable by us alone.
-
-    Args:
-        path: the file; its folder must exist.
-        random: gives that many unguessable bytes, `secrets.token_bytes`.
-        size: bytes.
-    """
-    try:
-        found = path.read_bytes()
-        if len(found) == size:
-            return found
-    except FileNotFoundError:
-        pass
-    made = random(size)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(made)
-    temporary.replace(path)
-    return made
